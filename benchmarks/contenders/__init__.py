@@ -1,0 +1,1 @@
+"""The ways to record that are measured: one module each, with `make(folder)`."""

@@ -1,0 +1,88 @@
+"""hush records what an LLM workflow did and keeps it through `kill -9`; delivery to other backends is to come.
+
+The public names. Each is imported when first asked for, so that `import hush_core` costs next to nothing and a command
+or a writer process loads only the half it needs. A name that is not in `__all__` is not public.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from hush_core.background.supervisor import get_background, shutdown_background
+    from hush_core.capture.node import code_node
+    from hush_core.capture.state import MemoryState
+    from hush_core.errors import (
+        ConfigError,
+        DuplicateTracerError,
+        FlushError,
+        HushError,
+        JournalError,
+        PermanentFlushError,
+        PluginError,
+        PluginLoadError,
+        RetryableFlushError,
+        SchemaTooNewError,
+        StoreError,
+        UnknownRequestError,
+        UnknownTracerError,
+    )
+    from hush_core.store.trace_store import TraceStore, get_store
+    from hush_core.tracers.base import BaseTracer
+    from hush_core.tracers.local import LocalTracer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BaseTracer",
+    "ConfigError",
+    "DuplicateTracerError",
+    "FlushError",
+    "HushError",
+    "JournalError",
+    "LocalTracer",
+    "MemoryState",
+    "PermanentFlushError",
+    "PluginError",
+    "PluginLoadError",
+    "RetryableFlushError",
+    "SchemaTooNewError",
+    "StoreError",
+    "TraceStore",
+    "UnknownRequestError",
+    "UnknownTracerError",
+    "__version__",
+    "code_node",
+    "get_background",
+    "get_store",
+    "shutdown_background",
+]
+
+#: The public names that are not errors, by the module that defines them; mypy checks the imports above, and
+#: tests/meta checks that both lists and `__all__` agree.
+_HOME: Final = {
+    "BaseTracer": "hush_core.tracers.base",
+    "LocalTracer": "hush_core.tracers.local",
+    "MemoryState": "hush_core.capture.state",
+    "TraceStore": "hush_core.store.trace_store",
+    "code_node": "hush_core.capture.node",
+    "get_background": "hush_core.background.supervisor",
+    "get_store": "hush_core.store.trace_store",
+    "shutdown_background": "hush_core.background.supervisor",
+}
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would accept every name
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use. Thread-safe; two threads at once get the same object."""
+        if name not in __all__:
+            raise AttributeError(f"module 'hush_core' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME.get(name, "hush_core.errors")), name)
+        globals()[name] = value  # the next use is a plain attribute
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,101 @@
+"""`python -m hush_core.background DATABASE`: the writer process. Apps start it; nobody needs to.
+
+It takes the database's election lock, or gives way to the writer that has it, and ends by itself when no producer is
+left. What it has to say goes to `DATABASE.journal/writer.log`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Final
+
+from hush_core.background.election import elect
+from hush_core.system import FILES
+
+_LOG_BYTES_MAX: Final = 1024 * 1024
+LOG: Final = "writer.log"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the writer of one database. Returns the exit status: 0 also when it gave way to another."""
+    parser = argparse.ArgumentParser(prog="python -m hush_core.background", description=__doc__)
+    parser.add_argument("database", type=Path)
+    parser.add_argument("--config", type=Path, default=None, help="hush.toml of the app that started it")
+    options = parser.parse_args(arguments)
+    database = options.database.absolute()
+    directory = Path(f"{database}.journal")
+    FILES.make_directory(directory)
+    lock = elect(directory)
+    if lock is None:
+        return 0
+    log = _Log(directory / LOG)
+    _raise_descriptor_limit()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return _run(database, directory, lock, options.config, log)
+    except Exception:
+        log(f"the writer ended: {traceback.format_exc().strip()}")
+        return 1
+
+
+def _run(database: Path, directory: Path, lock: int, config: Path | None, log: _Log) -> int:
+    from hush_core.background.writer import Writer
+    from hush_core.config import load_config
+    from hush_core.errors import ConfigError, StoreError
+    from hush_core.store.retention import Retention
+
+    try:
+        store = load_config(config).store
+        retention = Retention(keep_s=store.keep.seconds, max_size_bytes=store.max_size.bytes)
+    except ConfigError as problem:
+        log(f"the settings cannot be used ({problem}); nothing is pruned until they can")
+        retention = Retention()
+    try:
+        writer = Writer(database, directory, lock=lock, retention=retention, log=log)
+        signal.signal(signal.SIGTERM, lambda *_: writer.end_soon())
+        writer.run()
+    except StoreError as problem:
+        log(f"the writer cannot work: {problem}")
+        return 1
+    return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Each live producer takes two descriptors; the usual soft limit of 1024 is no fact about the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses an unlimited number
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Log:
+    """The writer's log file: a line per event, bounded by keeping one older file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, message: str) -> None:
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} [{os.getpid()}] {message}\n".encode(errors="backslashreplace")
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, line)
+                if os.fstat(fd).st_size > _LOG_BYTES_MAX:
+                    os.replace(self._path, self._path.with_suffix(".log.1"))
+            finally:
+                os.close(fd)
+        except OSError:
+            return  # a disk that is full takes no log either; the problem itself is in the answer to "status"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The writer's socket: apps ring it, commands ask it things. One line of JSON each way; a ring says nothing at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+_PATH_BYTES_MAX: Final = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
+_REQUEST_BYTES_MAX: Final = 1024 * 1024
+#: How long the writer rests when it has no descriptor for another connection, seconds.
+_NO_DESCRIPTOR_S: Final = 0.05
+DOORBELL: Final = "doorbell"
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def doorbell_path(directory: Path) -> Path:
+    return directory / DOORBELL
+
+
+class _ShortPath:
+    """A name for a socket that fits in sun_path, however deep the directory: by way of an open descriptor of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> str:
+        if len(os.fsencode(self._path)) <= _PATH_BYTES_MAX:
+            return str(self._path)
+        self._fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._fd}/{self._path.name}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def connect(directory: Path, timeout_s: float) -> socket.socket:
+    """A connection to the writer. Raises OSError when none listens (FileNotFoundError, ConnectionRefusedError).
+
+    With a timeout of 0 it never waits: a writer whose queue is full raises BlockingIOError, and it is awake then
+    anyway.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        with _ShortPath(doorbell_path(directory)) as name:
+            connection.connect(name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def ask(directory: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Ask the writer and wait for its answer. Raises OSError if it does not listen or does not answer in time."""
+    with connect(directory, timeout_s) as connection:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            chunk = connection.recv(65536)
+            if not chunk:
+                raise ConnectionResetError("the writer ended before it answered")
+            answer += chunk
+    reply = json.loads(answer)
+    return reply if isinstance(reply, dict) else {}
+
+
+class Doorbell:
+    """The listening side. `wait` sleeps until somebody rings, asks, or a watched descriptor is ready."""
+
+    def __init__(self, directory: Path, handler: Handler) -> None:
+        self._path = doorbell_path(directory)
+        self._handler = handler
+        self._selector = selectors.DefaultSelector()
+        self._listener: socket.socket | None = None
+        self._requests: dict[socket.socket, bytes] = {}
+        self.open()
+
+    def open(self) -> None:
+        """Listen. Only the elected writer may call it: it takes the place of a dead writer's socket."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with _ShortPath(self._path) as name:
+            listener.bind(name)
+        os.chmod(self._path, 0o600)
+        listener.listen(128)
+        listener.setblocking(False)
+        self._listener = listener
+        self._selector.register(listener, selectors.EVENT_READ)
+
+    def close(self) -> None:
+        """Stop listening, and hang up: the next ring finds nobody and starts another writer."""
+        if self._listener is not None:
+            self._path.unlink(missing_ok=True)
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+        for connection in self._requests:
+            self._selector.unregister(connection)
+            connection.close()
+        self._requests.clear()
+
+    def watch(self, fd: int) -> None:
+        """Also wake when this descriptor is readable."""
+        self._selector.register(fd, selectors.EVENT_READ)
+
+    def unwatch(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def wait(self, timeout_s: float) -> tuple[bool, list[int]]:
+        """Sleep until something happens or the time is over:
+
+        Whether something did, and which watched descriptors are ready.
+        """
+        events = self._selector.select(timeout_s)
+        ready = []
+        for key, _ in events:
+            if key.fileobj is self._listener:
+                self._accept()
+            elif isinstance(key.fileobj, socket.socket):
+                self._read(key.fileobj)
+            else:
+                ready.append(key.fd)
+        return bool(events), ready
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                time.sleep(_NO_DESCRIPTOR_S)  # no descriptor is left: the call waits in the queue until one is
+                return
+            connection.setblocking(False)
+            self._requests[connection] = b""
+            self._selector.register(connection, selectors.EVENT_READ)
+
+    def _read(self, connection: socket.socket) -> None:
+        try:
+            chunk = connection.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        request = self._requests[connection] = self._requests[connection] + chunk
+        if chunk and not request.endswith(b"\n") and len(request) < _REQUEST_BYTES_MAX:
+            return
+        self._selector.unregister(connection)
+        del self._requests[connection]
+        with connection:
+            if request:
+                self._answer(connection, request)
+
+    def _answer(self, connection: socket.socket, request: bytes) -> None:
+        try:
+            parsed = json.loads(request)
+            reply = self._handler(parsed if isinstance(parsed, dict) else {})
+        except (ValueError, RecursionError) as problem:
+            reply = {"error": f"the writer takes one line of JSON: {problem}"}
+        try:
+            connection.setblocking(True)
+            connection.settimeout(1.0)
+            connection.sendall(json.dumps(reply).encode() + b"\n")
+        except OSError:
+            pass  # who asked has gone; nothing is lost with the answer

@@ -1,0 +1,87 @@
+"""Which process is the writer of a database: the one that holds the lock of a file in the journal directory.
+
+An flock: the system releases it when the process ends, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from hush_core.background.doorbell import connect
+from hush_core.system import FILES, is_running
+
+LOCK: Final = "writer.lock"
+STARTED: Final = "writer.started"
+#: How long a writer may take to begin before somebody else starts one too. Less than a writer stays when nobody needs
+#: it: who meets one that is about to end must be able to start another.
+_BEGINS_WITHIN_S: Final = 1.0
+#: How long to wait for a lock whose holder does not listen: it is about to begin, or about to end.
+_PATIENCE_S: Final = 5.0
+_LOOK_S: Final = 0.02
+
+
+def elect(directory: Path) -> int | None:
+    """Become the writer: the descriptor that holds the lock, or None if another writer has it and listens."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_still_elected(directory, fd):
+                return fd
+        except BlockingIOError:
+            if _somebody_listens(directory) or time.monotonic() > deadline:
+                os.close(fd)
+                return None
+        os.close(fd)
+        time.sleep(_LOOK_S)
+
+
+def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:
+    """Start a writer, unless one that another process has just started is about to begin. True if it was started.
+
+    Without it, every process of a server that forks hundreds would start one, and all of them together would keep the
+    first from beginning. Raises OSError if none can be started.
+
+    :param start: gives the id of the process that lives as long as the writer is to run.
+    """
+    fd = FILES.open(directory / STARTED, os.O_RDWR | os.O_CREAT)
+    try:
+        # Not an flock, which a child that is forked in between would hold for as long as it lives.
+        if not FILES.lock(fd) or _is_beginning(fd):
+            return False
+        keeper = start()
+        with contextlib.suppress(OSError):  # a full disk: others will start one too, and it gives way
+            FILES.write(fd, b"%-20d" % keeper, 0)
+        return True
+    finally:
+        FILES.close(fd)
+
+
+def _is_beginning(fd: int) -> bool:
+    if not 0.0 <= time.time() - os.fstat(fd).st_mtime < _BEGINS_WITHIN_S:
+        return False
+    keeper = FILES.read(fd, 20, 0).strip()
+    return keeper.isdigit() and is_running(int(keeper))
+
+
+def is_still_elected(directory: Path, fd: int) -> bool:
+    """Whether the lock is still the one that others meet: who deletes the directory deletes the lock's name with it."""
+    try:
+        return os.path.samestat(os.stat(directory / LOCK), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _somebody_listens(directory: Path) -> bool:
+    try:
+        connect(directory, 1.0).close()
+    except OSError:
+        return False
+    return True

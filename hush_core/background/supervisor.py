@@ -1,0 +1,402 @@
+"""The app's side of the writer: this process's journal, the doorbell's button, and the start of a writer when none is.
+
+Loaded in every user's process: it imports nothing heavy before the first record, and nothing here raises into a
+workflow.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from hush_core.errors import StoreError
+from hush_core.journal.appender import Journal
+from hush_core.journal.format import journal_directory as journal_directory
+
+#: After one ring, how long this process leaves the writer in peace.
+_RING_AGAIN_S: Final = 0.05
+#: After one start of a writer, how long before another: doubled for as long as none answers.
+_START_AGAIN_S: Final = 0.25
+_START_AGAIN_MAX_S: Final = 30.0
+#: The shell's part: run the writer until it ends by itself (a status above 128 is death by a signal).
+_KEEP_RUNNING: Final = '(while "$@"; [ $? -gt 128 ]; do sleep 0.1; done) >/dev/null & echo $!'
+#: How often a wait looks again, seconds.
+_LOOK_S: Final = 0.002
+
+
+class Background:
+    """This process's handle on the writer of one database. `get_background` gives one per database.
+
+    Recording goes through `append`, the journal's: when it returns, the record survives the death of the process. Safe
+    over threads and forks. Nothing here raises into the caller, but `sync` and `shutdown` wait as long as they were
+    told.
+    """
+
+    append: Callable[[bytes], None]
+
+    def __init__(self, db_path: Path) -> None:
+        self.db_path = db_path
+        self._config_path, settings, problem = _settings()
+        self._power_safe = settings.store.durability == "power"
+        self.start_records: bool = settings.capture.start_records
+        self._reported: set[str] = set()
+        self._ring_at = 0.0
+        self._is_unheard = False
+        self._started_at = 0.0
+        self._heard_at = 0.0
+        self._start_at = 0.0
+        self._start_wait_s = _START_AGAIN_S
+        self._journal = Journal(
+            journal_directory(db_path),
+            ring=self._ring,
+            origin=self._origin,
+            shrink=_shrink,
+            report=self.report,
+            max_record_bytes=settings.capture.max_record.bytes or 0,
+            power_safe=self._power_safe,
+        )
+        self.append = self._journal.append
+        if problem is not None:
+            self.report(problem, "reading the settings (defaults are used)")
+
+    # -- recording ----------------------------------------------------------------------------------------------------
+
+    def write_trace(self, **fields: Any) -> None:
+        """Record a node that has ended: the keywords of `TraceStore.insert_node_trace`. Never raises."""
+        from hush_core.store.trace_store import get_store
+
+        try:
+            get_store(self.db_path).insert_node_trace(**fields)
+        except Exception as problem:
+            self.drop("other")
+            self.report(problem, "recording a node")
+
+    def mark_complete(
+        self,
+        request_id: str,
+        tracer_type: str,
+        tracer_config: dict[str, Any],
+        tags: list[str] | None = None,
+        **more: Any,
+    ) -> None:
+        """Record that a request is complete and due to a tracer, as `TraceStore.mark_request_complete`.
+
+        Never raises.
+        """
+        from hush_core.store.trace_store import get_store
+
+        try:
+            get_store(self.db_path).mark_request_complete(request_id, tracer_type, tracer_config, tags, **more)
+        except Exception as problem:
+            self.drop("other")
+            self.report(problem, "completing a request")
+
+    def secure(self) -> None:
+        """A request is complete: see that a writer is at work.
+
+        With `durability = "power"`, when this returns, everything recorded survives a power cut.
+        """
+        self._journal.tend()
+        if self._power_safe:
+            try:
+                self._journal.sync_to_disk()
+            except OSError as problem:
+                self.report(problem, "syncing the journal to the disk")
+
+    def drop(self, reason: str) -> None:
+        """Count a record that could not be kept, by one of `hush_core.journal.format.DROP_REASONS`."""
+        self._journal.drop(reason)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What this process could not keep, by reason."""
+        return self._journal.dropped
+
+    def report(self, problem: BaseException, doing: str) -> None:
+        """The funnel: everything that went wrong and must not reach the workflow. Logs each kind once; never raises."""
+        try:
+            kind = f"{doing}: {type(problem).__name__}"
+            if kind in self._reported:
+                return
+            self._reported.add(kind)
+            import logging
+
+            logging.getLogger("hush").error(
+                "hush: %s failed: %s. The workflow goes on; what could not be kept is counted. "
+                "`hush doctor --db %s` says more.",
+                doing,
+                problem,
+                self.db_path,
+            )
+        except Exception:
+            self._reported.add("the report of a problem")  # a logging handler raised; there is nobody left to tell
+
+    # -- the writer ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a writer process answers."""
+        return self._rings()
+
+    def _rings(self) -> bool:
+        """Ring the writer. False if nobody listens."""
+        from hush_core.background.doorbell import connect
+
+        try:
+            connect(self._journal.directory, 0).close()
+        except BlockingIOError:
+            return True  # its queue is full: it is awake, and busy
+        except OSError:
+            return False
+        return True
+
+    def _ring(self) -> bool:
+        """Wake the writer, or start one. True if nobody has heard it: it shall be rung again.
+
+        The journal calls it when the writer does not look by itself: it sleeps, or is overdue and may be dead.
+        """
+        now = time.monotonic()
+        if now < self._ring_at:
+            return self._is_unheard
+        self._ring_at = now + _RING_AGAIN_S
+        try:
+            if self._rings():
+                self._heard_at, self._is_unheard = now, False
+            else:
+                self._is_unheard = not self._start_one(now)
+        except Exception as problem:
+            self.report(problem, "starting the writer process (the journal keeps everything meanwhile)")
+        return self._is_unheard
+
+    def _start_one(self, now: float) -> bool:
+        """Start a writer, unless one that another process has just started is about to begin."""
+        from hush_core.background.election import start_unless_begun
+
+        # Has the last one begun, there is nothing to wait for. A writer that is segments behind promises in those,
+        # not in the present one; but it listens.
+        if max(self._heard_at, self._journal.promised_until) > self._started_at:
+            self._start_wait_s = _START_AGAIN_S
+        elif now < self._start_at:
+            return False
+        return start_unless_begun(self._journal.directory, self._start_now)
+
+    def _start_now(self) -> int:
+        self._started_at = time.monotonic()
+        self._start_at = self._started_at + self._start_wait_s
+        self._start_wait_s = min(self._start_wait_s * 2, _START_AGAIN_MAX_S)
+        return start_writer(self.db_path, self._config_path)
+
+    def _origin(self) -> bytes:
+        """The payload of the record that opens a journal: what a delivery must be started with."""
+        import msgspec
+
+        from hush_core import __version__
+        from hush_core.model import ORIGIN
+
+        origin = {
+            "hush": __version__,
+            "executable": sys.executable,
+            "python": sys.version.split()[0],
+            "path": [_plain(os.path.abspath(entry)) for entry in sys.path],
+            "cwd": _plain(_cwd()),
+            "config": _plain(str(self._config_path)) if self._config_path else None,
+        }
+        return msgspec.msgpack.encode((ORIGIN, origin))
+
+    def sync(self, timeout: float = 5.0) -> bool:
+        """Wait until everything this process recorded before the call is in SQLite. False if the time ran out first."""
+        journal = self._journal
+        position = journal.position()
+        if journal.is_stored(position):
+            return True
+        deadline = time.monotonic() + timeout
+        while not journal.is_stored(position):
+            if time.monotonic() > deadline:
+                return False
+            self._ring()
+            time.sleep(_LOOK_S)
+        return True
+
+    def shutdown(self, timeout: float = 5.0) -> bool:
+        """Wait until everything recorded is stored.
+
+        The writer ends by itself when no process needs it. True if in time.
+        """
+        return self.sync(timeout)
+
+    def at_exit(self) -> None:
+        """The process ends: wake the writer if it sleeps. What was recorded is in the journal already."""
+        if self._journal.is_open:
+            self._ring()
+
+
+def _shrink(payload: bytes, limit: int) -> bytes:
+    from hush_core.capture import snapshot
+
+    return snapshot.shrink(payload, limit)
+
+
+def _settings() -> tuple[Path | None, Any, Exception | None]:
+    """The app's settings, and what was wrong with them: a wrong setting never stops a workflow."""
+    from hush_core import config
+
+    try:
+        path = config.find_config()
+        return path, config.load_config(path) if path else config.Config(), None
+    except Exception as problem:
+        return None, config.Config(), problem
+
+
+def _plain(path: str | None) -> str | bytes | None:
+    """A path as a record can hold it: its bytes, if they are no text."""
+    if path is None:
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def start_writer(db_path: Path, config_path: Path | None = None) -> int:
+    """Start a writer process, detached: not a child of this process, in a session of its own, with none of its files.
+
+    Returns at once; of two that are started together one gives way. Gives the id of the process that keeps it running.
+    Raises OSError if no process can be started.
+    """
+    import subprocess
+
+    import msgspec
+    import xxhash
+
+    # What the writer imports must be found as this process found it, whatever put it on sys.path; but not the rest of
+    # this sys.path, where a module of the user's could hide one of the standard library.
+    packages = dict.fromkeys(
+        str(Path(module.__file__ or "").parents[1]) for module in (sys.modules["hush_core"], msgspec, xxhash)
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(packages)}
+    command = [sys.executable, "-m", "hush_core.background", str(db_path)]
+    if config_path is not None:
+        command += ["--config", str(config_path)]
+    # The shell in the background is nobody's child here, so nothing can become a zombie; and it starts the writer again
+    # if something kills it, when no app is about to notice.
+    with _starting:
+        shell = subprocess.run(
+            ["/bin/sh", "-c", _KEEP_RUNNING, "hush", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=environment,
+            check=False,
+        )
+    if not shell.stdout:
+        raise OSError(f"the shell that was to keep it running ended with status {shell.returncode}")
+    return int(shell.stdout)
+
+
+def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:
+    """Ask the database's writer something, starting one if none runs. See `hush_core.background.answers` for the verbs.
+
+    Raises StoreError if no writer can be had in time, or if it answers with an error.
+    """
+    from hush_core.background.doorbell import ask
+    from hush_core.config import find_config
+
+    path = _resolve(db_path)
+    directory = journal_directory(path)
+    deadline = time.monotonic() + timeout
+    started_at = -1.0
+    while True:
+        try:
+            answer = ask(directory, request, max(deadline - time.monotonic(), 0.05))
+            break
+        except TimeoutError as problem:
+            raise StoreError(f"The writer of {path} did not answer within {timeout:g} s.") from problem
+        except OSError as problem:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"No writer of {path} could be started within {timeout:g} s ({problem}). "
+                    f"Its log, {directory}/writer.log, may say why."
+                ) from problem
+            if time.monotonic() - started_at > 1.0:
+                started_at = time.monotonic()
+                start_writer(path, find_config())
+            time.sleep(0.01)
+    if "error" in answer:
+        raise StoreError(str(answer["error"]))
+    return answer
+
+
+def _resolve(db_path: Path | str | None) -> Path:
+    from hush_core.config import default_db_path
+
+    path = Path(db_path) if db_path is not None else default_db_path()
+    return Path(os.path.realpath(path))
+
+
+_backgrounds: dict[Path, Background] = {}
+_lock = threading.RLock()  # reentrant: a signal handler may record while this process opens its first journal
+#: Held while a writer is started, and by every fork: a child that was forked in between would hold the pipes by which
+#: the start is followed, and keep the thread that waits for their end for as long as it lives.
+_starting = threading.RLock()
+#: How long a fork waits for a start, which takes milliseconds.
+_FORK_PATIENCE_S: Final = 1.0
+
+
+def get_background(db_path: Path | str | None = None) -> Background:
+    """This process's handle on the writer of a database, the same for the same file. Default path: read when called."""
+    path = _resolve(db_path)
+    background = _backgrounds.get(path)
+    if background is None:
+        with _lock:
+            background = _backgrounds.get(path)
+            if background is None:
+                background = _backgrounds.setdefault(path, Background(path))
+    return background
+
+
+def shutdown_background(timeout: float = 5.0) -> bool:
+    """Wait until all that this process recorded, in any database, is stored. True if so within the time."""
+    deadline = time.monotonic() + timeout
+    stored = [each.shutdown(max(deadline - time.monotonic(), 0.0)) for each in list(_backgrounds.values())]
+    return all(stored)
+
+
+def _at_exit() -> None:
+    for background in list(_backgrounds.values()):
+        background.at_exit()
+
+
+def _before_fork() -> None:
+    _starting.acquire(timeout=_FORK_PATIENCE_S)
+
+
+def _after_fork_in_parent() -> None:
+    with contextlib.suppress(RuntimeError):  # it was not to be had in time
+        _starting.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock, _starting
+    _lock, _starting = threading.RLock(), threading.RLock()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

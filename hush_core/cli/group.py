@@ -1,0 +1,82 @@
+"""The `hush` group: finds a command's module when it is called, and turns expected faults into messages."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+import click
+
+from hush_core.errors import HushError
+
+#: The commands in the order in which a new user meets them, and what `hush --help` says of each without importing it.
+_SUMMARIES: Final = {
+    "demo": "Run a small retrieval workflow over real text, and look at its trace.",
+    "traces": "List requests, newest first.",
+    "show": "Show one request as a tree of its nodes.",
+    "tail": "Watch nodes as they begin and end.",
+    "doctor": "Check that every record is accounted for, and what to do if not.",
+    "prune": "Delete old requests.",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are modules of `hush_core.cli`, imported on use.
+
+    A `HushError` in a command becomes its message on stderr and exit code 1; a wrong option, exit code 2. Anything else
+    is a defect of hush and keeps its traceback.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, context_settings={"help_option_names": ["-h", "--help"]})
+        self.params.append(
+            click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
+                         help="Show the version and exit.")
+        )  # fmt: skip
+
+    def list_commands(self, ctx: click.Context | None) -> list[str]:
+        return [*_SUMMARIES, *(name for name in self.commands if name not in _SUMMARIES)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _SUMMARIES and cmd_name not in self.commands:
+            module = importlib.import_module(f"hush_core.cli.{cmd_name}")
+            self.add_command(getattr(module, cmd_name))
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No command {args[0]!r}. {_did_you_mean(args[0])}Commands: {', '.join(self.list_commands(ctx))}.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        others = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*_SUMMARIES.items(), *(row for row in others if row[0] not in _SUMMARIES)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HushError as problem:
+            raise click.ClickException(str(problem)) from problem
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return super().make_context("hush", args, parent, **extra)  # whatever started it: a script, `python -c`, a test
+
+
+def _did_you_mean(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, _SUMMARIES, n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from hush_core import __version__
+
+        click.echo(f"hush-core {__version__}")
+        ctx.exit()

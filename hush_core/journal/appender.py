@@ -1,0 +1,382 @@
+"""The journal in the app's process: `append`.
+
+The hot path is one closure, `append`: a sequence number, a frame, one `mmap.write`. No lock, because each of these is
+one C call that the GIL makes atomic; so no thread waits for another, a signal handler or a finalizer that records in
+the middle of an append cannot deadlock, and a fork finds no lock held. Whatever does not fit takes the slow path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from struct import error as StructError
+from time import monotonic, time_ns
+from typing import Final, NamedTuple
+
+from xxhash import xxh3_64_intdigest
+
+from hush_core.journal.format import (
+    BELL_AT,
+    DROP_REASONS,
+    FAULT_AT,
+    FRAME_HEADER,
+    FRAME_MAGIC,
+    HEADER_BYTES,
+    SegmentHeader,
+)
+from hush_core.journal.segment import Segment, open_segment, stored_offset, writer_awake_until
+from hush_core.system import FILES, Files, Mapping, process_identity
+
+#: A journal's segments grow: a short script pays for little, a busy server rolls seldom.
+SEGMENT_BYTES: Final = (256 * 1024, 1024 * 1024, 8 * 1024 * 1024)
+MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
+#: How often, in records, `append` looks whether the writer keeps its promise: one who records more slowly than it stays
+#: awake after a record (0.1 s) meets an armed bell instead.
+_TEND_EVERY: Final = 16
+#: How long to count records as dropped before trying the disk again, seconds.
+_RETRY_AFTER_S: Final = 0.5
+#: More records than one process can append: a sequence further from the journal's first is another journal's.
+_SEQUENCES: Final = 1 << 48
+
+_REASON_OF_ERRNO: Final = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk full",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "no permission",
+    errno.EIO: "input/output error",
+}
+
+
+class Position(NamedTuple):
+    """A place in a journal: everything appended before it is before it."""
+
+    segment: int
+    offset: int
+
+
+class Journal:
+    """This process's journal of one database.
+
+    `append(payload)`: when it returns, the record survives the death of the process; if the disk cannot take it, the
+    loss is counted by reason, and reported once. It never raises and never waits for anything but the disk. Safe
+    over threads, signal handlers and forks: a forked child opens a journal of its own at its first record.
+
+    :param directory: where segments are; made when first needed.
+    :param ring: called when the writer must be woken or started; must not raise. True: nobody has heard it, and it
+        shall be rung again after the next append.
+    :param origin: gives the payload of the ORIGIN record that opens each journal.
+    :param shrink: (payload, limit_bytes) -> a payload within the limit, for a record above ``max_record_bytes``.
+    :param report: (problem, what was being done): the funnel for everything that may not reach the caller.
+    :param power_safe: sync a segment before leaving it, so that `sync_to_disk` need only sync the last one.
+    """
+
+    append: Callable[[bytes], None]
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ring: Callable[[], bool | None],
+        origin: Callable[[], bytes],
+        shrink: Callable[[bytes, int], bytes],
+        report: Callable[[BaseException, str], None],
+        max_record_bytes: int = MAX_RECORD_BYTES,
+        power_safe: bool = False,
+        files: Files = FILES,
+    ) -> None:
+        self.directory = directory
+        self._ring = ring
+        self._origin = origin
+        self._shrink = shrink
+        self._report = report
+        self._max_record_bytes = max_record_bytes
+        self._power_safe = power_safe
+        self._files = files
+        self._begin()
+        self.append, self._install = self._build_append()
+        _journals.add(self)
+
+    def _begin(self) -> None:
+        """A new journal: nothing on disk yet."""
+        # Reentrant: a signal handler may record while this thread is in the slow path.
+        self._lock = threading.RLock()
+        self._segment: Segment | None = None
+        self._closed: Segment | None = None  # the last one, until there is a next: its header still takes counts
+        self._number = -1
+        self._header: SegmentHeader | None = None
+        self._dropped = [0] * len(DROP_REASONS)
+        self._retry_at = 0.0
+        self._failure: OSError | None = None
+        self._names_synced = -1
+        self._needs_origin = True
+        self.first_sequence = int.from_bytes(os.urandom(8), "little") >> 2
+
+    def _build_append(self) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+        """The hot path and what switches it to the present segment.
+
+        A closure: its variables are cells, faster to reach than attributes, and this is the one place where it matters.
+        """
+        pack, checksum = FRAME_HEADER.pack, xxh3_64_intdigest
+        write: Callable[[bytes], object] = _no_segment
+        bell: Mapping | bytes = _NO_BELL
+        next_sequence = count(self.first_sequence).__next__
+        append_slowly, tend, mask = self._append_slowly, self.tend, _TEND_EVERY - 1
+
+        def append(payload: bytes) -> None:
+            sequence = next_sequence()
+            try:
+                write(pack(FRAME_MAGIC, len(payload), sequence, checksum(payload, sequence)) + payload)
+            except (ValueError, OSError, MemoryError, StructError):
+                append_slowly(payload, sequence)
+                return
+            if bell[BELL_AT] or not sequence & mask:
+                tend()
+
+        def install() -> None:
+            nonlocal write, bell, next_sequence
+            segment = self._segment
+            if segment is None:
+                write, bell = _no_segment, _NO_BELL
+            else:
+                write, bell = segment.write, segment.bell
+            if self._number < 0:
+                next_sequence = count(self.first_sequence).__next__
+            self._next_sequence = next_sequence
+
+        limit = self._max_record_bytes
+
+        def append_within_limit(payload: bytes) -> None:
+            if len(payload) > limit:
+                append_slowly(payload, next_sequence())
+            else:
+                append(payload)
+
+        install()
+        # A segment of the largest size holds no record above its size, so most limits cost the hot path nothing.
+        return (append if limit >= SEGMENT_BYTES[-1] else append_within_limit), install
+
+    # -- the slow path ------------------------------------------------------------------------------------------------
+
+    def _append_slowly(self, payload: bytes, sequence: int) -> None:
+        """Append a record that did not fit, or for which there is no segment; count it if that cannot be."""
+        try:
+            with self._lock:
+                if not 0 <= sequence - self.first_sequence < _SEQUENCES:
+                    sequence = self._next_sequence()  # taken before this process was forked, in the middle of `append`
+                if len(payload) > self._max_record_bytes:
+                    payload = self._shrink(payload, self._max_record_bytes)
+                self._put(payload, sequence)
+        except OSError as problem:
+            self._fail(problem)
+        except Exception as problem:
+            self._count("other")
+            self._report(problem, "appending a record to the journal")
+        else:
+            self.tend()
+
+    def _put(self, payload: bytes, sequence: int) -> None:
+        frame = FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
+        while True:
+            if self._segment is not None:
+                try:
+                    self._segment.write(frame)
+                    return
+                except ValueError:
+                    pass
+            self._roll(len(frame))
+
+    def _roll(self, frame_bytes: int) -> None:
+        """Close the present segment and open the next. In that order: a later segment proves an earlier one final."""
+        if self._failure is not None and monotonic() < self._retry_at:
+            raise OSError(self._failure.errno, self._failure.strerror)
+        self._leave_segment()
+        self._files.make_directory(self.directory)  # also when somebody deleted it meanwhile
+        begun = self._header or SegmentHeader(0, os.urandom(16), 0, process_identity(), self.first_sequence, time_ns())
+        self._number = number = self._number + 1
+        if self._segment is not None:  # a signal handler recorded meanwhile, and did this already
+            return
+        self._header = begun
+        capacity = SEGMENT_BYTES[min(number, len(SEGMENT_BYTES) - 1)]
+        while capacity < frame_bytes + HEADER_BYTES:
+            capacity *= 2
+        segment = open_segment(self._files, self.directory, begun._replace(number=number), capacity)
+        self._segment = self._segment or segment  # type: ignore[redundant-expr]  # see the next line
+        if self._segment is not segment:  # a signal handler recorded in a later segment: this one stays empty
+            segment.close_to_writers()
+            segment.release()
+            return
+        try:
+            if any(self._dropped):
+                segment.publish_dropped(self._dropped)
+            if self._needs_origin:
+                self._write_origin(segment)
+            self._failure = None
+        finally:
+            self._install()
+        self._let_go_of(None)
+
+    def _write_origin(self, segment: Segment) -> None:
+        sequence = self.first_sequence - 1  # outside the count of records: it is hush's own
+        try:
+            payload = self._origin()
+        except Exception as problem:  # a record is worth more than where it comes from
+            self._needs_origin = False
+            self._report(problem, "describing where the records come from")
+            return
+        segment.write(
+            FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
+        )
+        self._needs_origin = False
+
+    def _leave_segment(self) -> None:
+        """Close the present segment. A signal handler may record, and so open the next, between any two steps."""
+        segment = self._segment
+        if segment is None:
+            return
+        segment.close_to_writers()  # first: from the moment that there is a next segment, this one must be final
+        if self._segment is not segment:  # a signal handler recorded meanwhile, and has left it
+            return
+        self._segment = None
+        self._install()
+        try:
+            if self._power_safe:
+                segment.sync()
+        except OSError as problem:  # the records are in memory still, and the next segment can take more
+            self._report(problem, "syncing a full journal segment to the disk")
+        finally:
+            self._let_go_of(segment)
+
+    def _let_go_of(self, newly_closed: Segment | None) -> None:
+        """Give up the segment that was closed before."""
+        closed, self._closed = self._closed, newly_closed
+        if closed is not None:
+            closed.release()
+
+    def _fail(self, problem: OSError) -> None:
+        """The disk refused. Count the record; look at the disk again after a while, not for every record."""
+        first = self._failure is None or self._failure.errno != problem.errno
+        self._failure = problem
+        if self._segment is None and monotonic() >= self._retry_at:
+            self._retry_at = monotonic() + _RETRY_AFTER_S
+        self._count(_REASON_OF_ERRNO.get(problem.errno or 0, "input/output error"))
+        if first:
+            self._report(problem, f"writing the journal in {self.directory}")
+
+    def drop(self, reason: str) -> None:
+        """Count a record that could not even be encoded. It takes a sequence number like any other."""
+        self._next_sequence()
+        self._count(reason)
+
+    def _count(self, reason: str) -> None:
+        """Count a record that could not be kept.
+
+        The count is in the journal as soon as that has a segment, also one that is closed: on a full disk there is no
+        other place.
+        """
+        with self._lock:
+            self._dropped[DROP_REASONS.index(reason if reason in DROP_REASONS else "other")] += 1
+            segment = self._segment or self._closed
+            if segment is not None:
+                try:
+                    segment.publish_dropped(self._dropped)
+                except OSError as problem:  # counted in memory; the next segment's header will carry it
+                    self._report(problem, "publishing the count of dropped records")
+
+    # -- the doorbell -------------------------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Wake the writer if it sleeps, replace it if it is overdue, leave a segment that the disk failed to keep.
+
+        `append` does it when the bell is set, every few records (that a writer died while it was awake shows only in
+        its promise), when it changes segments and after trouble; and so does whoever completes a request.
+        """
+        segment = self._segment
+        if segment is None:
+            return
+        try:
+            if segment.bell[BELL_AT]:
+                segment.set_bell(False)  # first: the writer may arm it again as soon as it is rung
+                if self._ring():
+                    segment.set_bell(True)
+            elif monotonic() > writer_awake_until(segment):
+                self._ring()
+            if segment.bell[FAULT_AT]:
+                with self._lock:
+                    if self._segment is segment:
+                        self._roll(0)
+        except Exception as problem:  # the record is in the journal already: nothing here may undo that
+            self._report(problem, "waking the writer")
+
+    # -- what the supervisor asks -------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has recorded anything that a writer may still have to store."""
+        return self._segment is not None or self._closed is not None
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Records that could not be kept, by reason."""
+        return {reason: n for reason, n in zip(DROP_REASONS, self._dropped, strict=True) if n}
+
+    @property
+    def promised_until(self) -> float:
+        """Until which time.monotonic() a writer has promised to look by itself; 0 if none has."""
+        segment = self._segment
+        return 0.0 if segment is None else writer_awake_until(segment)
+
+    def position(self) -> Position:
+        with self._lock:
+            segment = self._segment
+            return Position(self._number, 0) if segment is None else Position(segment.number, segment.position())
+
+    def is_stored(self, position: Position) -> bool:
+        """Whether the writer has put everything before a position into SQLite."""
+        with self._lock:
+            segment = self._segment
+            if segment is None:
+                return self._number < 0
+            stored = stored_offset(segment)
+            return stored > 0 if segment.number > position.segment else stored >= position.offset
+
+    def sync_to_disk(self) -> None:
+        """When this returns, everything appended survives a power cut. Raises OSError if the disk does not confirm."""
+        with self._lock:
+            if self._segment is None:
+                return
+            self._segment.sync()
+            if self._names_synced != self._number:
+                self._files.sync_directory(self.directory)
+                self._names_synced = self._number
+
+    def after_fork_in_child(self) -> None:
+        """The mapping is the parent's to write: begin a journal of this process's own, at its first record."""
+        inherited = [segment for segment in (self._segment, self._closed) if segment is not None]
+        self._begin()
+        self._install()
+        for segment in inherited:
+            segment.disown()  # the fork may have come in the middle of an append, which now goes on in this process
+            segment.release()
+
+
+def _no_segment(frame: bytes) -> None:
+    raise ValueError("no segment is open")
+
+
+_NO_BELL: Final = bytes(HEADER_BYTES)
+_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for journal in list(_journals):
+        journal.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

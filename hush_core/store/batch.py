@@ -1,0 +1,387 @@
+"""A batch of records on its way into the store: decoded, joined, and turned into rows, before anything is written.
+
+Starts meet their ends here: a node that began and ended within one batch is inserted once, whole.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from hush_core.capture.snapshot import decode_carefully
+from hush_core.errors import JournalError
+from hush_core.model import (
+    COMPLETED,
+    FAILED,
+    INTERRUPTED,
+    NODE,
+    NODE_END,
+    NODE_ERROR,
+    NODE_FIELDS,
+    NODE_OK,
+    NODE_RUNNING,
+    NODE_START,
+    ORIGIN,
+    REQUEST_COMPLETE,
+    REQUEST_COMPLETE_FIELDS,
+    REQUEST_START,
+    REQUEST_START_FIELDS,
+    RUNNING,
+)
+from hush_core.store.rows import integer, may_hold_odd_values, real, text, to_faithful_json, to_json, to_ns
+
+_decode = msgspec.msgpack.Decoder().decode
+_WIDTHS: Final = {
+    REQUEST_START: len(REQUEST_START_FIELDS) + 1,
+    REQUEST_COMPLETE: len(REQUEST_COMPLETE_FIELDS) + 1,
+}
+_ARRAY_16: Final = 0xDC  #: how msgpack begins an array of 16 elements or more
+_NO_VALUES: Final = [None, None, None, None]
+_NODE_KINDS: Final = (NODE, NODE_START, NODE_END)
+#: The tracer whose destination is the store itself: what is due to it is delivered by being stored.
+LOCAL_TRACER: Final = "LocalTracer"
+_ENDED: Final = (COMPLETED, FAILED, INTERRUPTED)
+
+#: Columns of a node row, by place, that the end of a node fills in after its start.
+NODE_COLUMNS: Final = (
+    "id", "request", "node_name", "parent_name", "context_id", "execution_order", "status", "start_ns", "end_ns",
+    "duration_ms", "node_type", "level", "model", "prompt_tokens", "completion_tokens", "total_tokens",
+    "cached_tokens", "reasoning_tokens", "cost_usd", "time_to_first_token_ms", "contain_generation", "error", "span",
+    "parent_span",
+)  # fmt: skip
+_Text = str | None
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
+_Real = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | None  # neither NaN nor infinite
+#: The type of each field of a node record, where it is what it should be: then msgspec has checked it while decoding.
+_FIELD_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(NODE_FIELDS, Any),
+    **dict.fromkeys(("workflow_name", "node_name", "parent_name", "context_id", "user_id", "session_id"), _Text),
+    **dict.fromkeys(("model", "node_type", "error", "level"), _Text),
+    **dict.fromkeys(("execution_order", "prompt_tokens", "completion_tokens", "total_tokens"), _Integer),
+    **dict.fromkeys(("cached_tokens", "reasoning_tokens", "span", "parent_span"), _Integer),
+    **dict.fromkeys(("duration_ms", "cost_usd", "time_to_first_token_ms"), _Real),
+    **dict.fromkeys(("start_time", "end_time"), _Integer | str),
+    "request_id": str,
+}
+_NodeRecord: Final = msgspec.defstruct(
+    "_NodeRecord",
+    [("kind", int), *((name, _FIELD_TYPES[name], None) for name in NODE_FIELDS)],
+    array_like=True,
+    gc=False,
+)
+_decode_node: Final = msgspec.msgpack.Decoder(_NodeRecord).decode
+_fields: Final = msgspec.structs.astuple
+_CONVERT: Final[dict[Any, Callable[[object], object]]] = {_Text: text, _Integer: integer, _Real: real, str: text}
+
+
+def _decode_anyhow(payload: bytes) -> list[Any]:
+    """A record's fields, also where only the careful reader can make them out: dict keys that are containers, say."""
+    try:
+        record: list[Any] = _decode(payload)
+        return record
+    except (msgspec.DecodeError, RecursionError):
+        return decode_carefully(payload)
+
+
+class RequestEntry:
+    """What the store knows of a request: its row, as it will be written."""
+
+    __slots__ = (
+        "completion_tokens", "cost_usd", "end_ns", "error", "error_count", "id", "journals", "node_count",
+        "open_nodes", "prompt_tokens", "recorded_ns", "request_id", "session_id", "start_ns", "status", "tags",
+        "total_tokens", "tracers", "user_id", "workflow_name",
+    )  # fmt: skip
+
+    def __init__(self, id: int, request_id: str, recorded_ns: int) -> None:
+        self.id = id
+        self.request_id = request_id
+        self.recorded_ns = recorded_ns
+        self.workflow_name: str | None = None
+        self.user_id: str | None = None
+        self.session_id: str | None = None
+        self.status = RUNNING
+        self.start_ns: int | None = None
+        self.end_ns: int | None = None
+        self.error: str | None = None
+        self.tags: list[str] = []
+        self.node_count = 0
+        self.error_count = 0
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.total_tokens: int | None = None
+        self.cost_usd: float | None = None
+        self.tracers: str | None = None
+        self.open_nodes = 0  # nodes that have begun and not ended
+        self.journals: set[str] = set()  # which journals are known to have recorded for it while it was open
+
+    def identify(self, workflow_name: str | None, user_id: str | None, session_id: str | None) -> None:
+        """Keep the first thing that anybody said of these."""
+        if self.workflow_name is None:
+            self.workflow_name = workflow_name
+        if self.user_id is None:
+            self.user_id = user_id
+        if self.session_id is None:
+            self.session_id = session_id
+
+    def add_tags(self, tags: object) -> list[str]:
+        """Add tags that are not there yet, in order; returns those."""
+        if not tags or not isinstance(tags, (list, tuple)):
+            return []
+        known = dict.fromkeys(self.tags)
+        before = len(known)
+        known.update(dict.fromkeys(word for tag in tags if (word := text(tag)) is not None))
+        self.tags = list(known)
+        return self.tags[before:]
+
+    def span_times(self, start_ns: int | None, end_ns: int | None) -> None:
+        """Widen the request's time to a node's."""
+        if start_ns is not None and (self.start_ns is None or start_ns < self.start_ns):
+            self.start_ns = start_ns
+        if end_ns is not None and (self.end_ns is None or end_ns > self.end_ns):
+            self.end_ns = end_ns
+
+    def add_tokens(self, prompt: int | None, completion: int | None, total: int | None) -> None:
+        """Sum what nodes said; what nobody said stays unknown, not 0."""
+        if prompt is not None:
+            self.prompt_tokens = (self.prompt_tokens or 0) + prompt
+        if completion is not None:
+            self.completion_tokens = (self.completion_tokens or 0) + completion
+        if total is not None:
+            self.total_tokens = (self.total_tokens or 0) + total
+
+
+class Batch:
+    """Rows of one transaction. `add` takes a record as it was in the journal; the store then writes the lists.
+
+    :param request: finds or makes the entry of a request id.
+    :param next_node_id: the id for the first new node row.
+    :param open_nodes: span -> node id of the nodes that began in an earlier batch and have not ended.
+    """
+
+    def __init__(
+        self, request: Callable[[str], RequestEntry], next_node_id: int, open_nodes: dict[int, int], now_ns: int
+    ) -> None:
+        self._request = request
+        self.next_node_id = next_node_id
+        self._open_nodes = open_nodes
+        self._now_ns = now_ns
+        self.nodes: list[list[Any]] = []
+        self.payloads: list[list[Any]] = []
+        self.ended_nodes: list[list[Any]] = []  # ends of nodes that an earlier batch inserted
+        self.ended_payloads: list[list[Any]] = []
+        self.ended: set[int] = set()  # the spans of those nodes
+        self.started: dict[int, tuple[list[Any], list[Any]]] = {}  # span -> rows of nodes that began here
+        self.dirty: dict[str, RequestEntry] = {}
+        self.new_tags: list[tuple[str, int]] = []
+        self.deliveries: list[tuple[int, str, str, str, str]] = []  # request, name, type, config, journal id
+        self.settled: list[int] = []  # requests that became complete, with no node open
+        self.origins: list[tuple[str, str]] = []  # journal id, origin as JSON
+        # Most records are of the same request and process as the one before.
+        self._last_id: str | None = None
+        self._last_journal = ""
+        self._last = RequestEntry(0, "", 0)
+        self.stored = 0
+        self.refused: list[tuple[str, bytes]] = []  # journal id, record that could not be read
+
+    def add(self, journal_id: str, payload: bytes) -> None:
+        """Take one record. One that cannot be read goes to ``refused``, never to nothing."""
+        try:
+            kind = payload[3] if payload[0] == _ARRAY_16 else payload[1]  # both are small integers: one byte each
+            if kind in _NODE_KINDS:
+                try:
+                    record = _fields(_decode_node(payload))
+                except (msgspec.DecodeError, RecursionError):
+                    record = _fitted(_decode_anyhow(payload))
+                self._node(record, payload, journal_id)
+            elif kind in _WIDTHS:
+                width = _WIDTHS[kind]
+                fields = (_decode_anyhow(payload) + [None] * width)[:width]
+                (self._start_request if kind == REQUEST_START else self._complete_request)(fields, journal_id)
+            elif kind == ORIGIN:
+                self.origins.append((journal_id, to_faithful_json(_decode(payload)[1]) or "{}"))
+                return
+            else:
+                raise ValueError(f"a record of kind {kind}")
+        except (msgspec.DecodeError, JournalError, TypeError, ValueError, IndexError, RecursionError):
+            self.refused.append((journal_id, payload))
+        else:
+            self.stored += 1
+
+    def _entry(self, request_id: object, journal_id: str) -> RequestEntry:
+        key = request_id if isinstance(request_id, str) else text(request_id) or ""
+        entry = self.dirty.get(key)
+        if entry is None:
+            entry = self.dirty[key] = self._request(key)
+        if journal_id not in entry.journals and entry.status in (RUNNING, INTERRUPTED):
+            entry.journals.add(journal_id)
+            # A record for an interrupted request comes from a live process: the request goes on after all.
+            entry.status = RUNNING
+        self._last_id, self._last_journal, self._last = key, journal_id, entry
+        return entry
+
+    def _node(self, record: tuple[Any, ...], payload: bytes, journal_id: str) -> None:
+        (
+            kind, request_id, workflow_name, node_name, parent_name, context_id, execution_order, start_ns, end_ns,
+            duration_ms, input_data, output_data, user_id, session_id, model, prompt_tokens, completion_tokens,
+            total_tokens, cost_usd, contain_generation, metadata, node_type, error, level, media,
+            time_to_first_token_ms, cached_tokens, reasoning_tokens, span, parent_span, tags,
+        ) = record  # fmt: skip
+        if type(start_ns) is str or type(end_ns) is str:
+            start_ns, end_ns, metadata = _times(start_ns, end_ns, metadata)
+        if duration_ms is None and start_ns is not None and end_ns is not None:
+            duration_ms = (end_ns - start_ns) / 1e6
+        status = NODE_RUNNING if kind == NODE_START else NODE_ERROR if error or level == "ERROR" else NODE_OK
+        as_json = to_faithful_json if may_hold_odd_values(payload) else to_json
+        values = [
+            0,
+            None if input_data is None else as_json(input_data),
+            None if output_data is None else as_json(output_data),
+            None if metadata is None else as_json(metadata),
+            None if media is None else as_json(media),
+        ]
+        if request_id == self._last_id and journal_id == self._last_journal:
+            entry = self._last
+        else:
+            entry = self._entry(request_id, journal_id)
+        entry.identify(workflow_name, user_id, session_id)
+        entry.span_times(start_ns, end_ns)
+        if kind != NODE_START:
+            if total_tokens is not None or prompt_tokens is not None or completion_tokens is not None:
+                entry.add_tokens(prompt_tokens, completion_tokens, total_tokens)
+            if cost_usd is not None:
+                entry.cost_usd = (entry.cost_usd or 0.0) + cost_usd
+            if status == NODE_ERROR:
+                entry.error_count += 1
+        if tags:
+            self.new_tags += [(tag, entry.id) for tag in entry.add_tags(tags)]
+        row = [
+            0, entry.id, node_name, parent_name, context_id, execution_order, status, start_ns, end_ns, duration_ms,
+            node_type, level, model, prompt_tokens, completion_tokens, total_tokens, cached_tokens, reasoning_tokens,
+            cost_usd, time_to_first_token_ms, 1 if contain_generation else 0, error, span, parent_span,
+        ]  # fmt: skip
+        if kind == NODE_END and self._end(row, values):
+            entry.open_nodes -= 1
+            if not entry.open_nodes and entry.status != RUNNING:
+                self._settle(entry)
+            return
+        self._insert(row, values, entry)
+        if kind == NODE_START and span is not None:
+            self.started[span] = (row, values)
+            entry.open_nodes += 1
+            entry.journals.add(journal_id)  # also of a complete request: when the process dies, this node has ended
+
+    def _settle(self, entry: RequestEntry) -> None:
+        """Nothing of a request is open: no journal's end means anything to it."""
+        entry.journals.clear()
+        self.settled.append(entry.id)
+
+    def _insert(self, row: list[Any], values: list[Any], entry: RequestEntry) -> None:
+        row[0] = values[0] = self.next_node_id
+        self.next_node_id += 1
+        entry.node_count += 1
+        self.nodes.append(row)
+        # The end of a node that begins here may still fill these in, so a start always gets its row.
+        if values[1] is not None or values[2] is not None or values[1:] != _NO_VALUES or row[6] == NODE_RUNNING:
+            self.payloads.append(values)
+
+    def _end(self, row: list[Any], values: list[Any]) -> bool:
+        """Join an end to its start. False if no start is known: then the end is the whole node."""
+        span = row[22]
+        begun = self.started.pop(span, None)
+        if begun is not None:
+            node, payload = begun
+            node[6:22] = [new if new is not None else old for new, old in zip(row[6:22], node[6:22], strict=True)]
+            payload[1:] = [new if new is not None else old for new, old in zip(values[1:], payload[1:], strict=True)]
+            if node[9] is None and node[7] is not None and node[8] is not None:
+                node[9] = (node[8] - node[7]) / 1e6
+            return True
+        node_id = self._open_nodes.get(span)
+        if node_id is None or span in self.ended:
+            return False
+        self.ended.add(span)
+        row[0] = values[0] = node_id
+        self.ended_nodes.append(row)
+        self.ended_payloads.append(values)
+        return True
+
+    def _start_request(self, record: list[Any], journal_id: str) -> None:
+        _, request_id, workflow_name, user_id, session_id, start_time, tags, tracers = record
+        due = [(*_tracer(name, kind), config) for name, kind, config in tracers or ()]
+        entry = self._entry(request_id, journal_id)
+        entry.identify(text(workflow_name), text(user_id), text(session_id))
+        entry.span_times(to_ns(start_time), None)
+        self.new_tags += [(tag, entry.id) for tag in entry.add_tags(tags)]
+        if due:
+            entry.tracers = to_faithful_json(due)
+
+    def _complete_request(self, record: list[Any], journal_id: str) -> None:
+        (
+            _, request_id, tracer_type, tracer_config, tags, tracer_name, workflow_name, user_id, session_id, status,
+            error, end_time,
+        ) = record  # fmt: skip
+        entry = self._entry(request_id, journal_id)
+        entry.identify(text(workflow_name), text(user_id), text(session_id))
+        entry.status = status if status in _ENDED else COMPLETED
+        entry.span_times(None, to_ns(end_time))
+        if entry.end_ns is None:
+            entry.end_ns = self._now_ns
+        if error is not None:
+            entry.error = text(error)
+        self.new_tags += [(tag, entry.id) for tag in entry.add_tags(tags)]
+        if not entry.open_nodes:
+            self._settle(entry)
+        self.deliveries.append(
+            (entry.id, *_tracer(tracer_name, tracer_type), to_faithful_json(tracer_config) or "{}", journal_id)
+        )
+
+
+def _tracer(name: object, kind: object) -> tuple[str, str]:
+    """The name and type of a tracer as the ledger holds them: neither is ever missing."""
+    type_name = text(kind) or LOCAL_TRACER
+    return text(name) or type_name, type_name
+
+
+def _fitted(record: list[Any]) -> tuple[Any, ...]:
+    """A node record whose fields are not all of their types: each becomes what its column can hold.
+
+    What cannot be made so is kept as it was given, in the metadata under `hush.<field>`.
+    """
+    width = len(NODE_FIELDS) + 1
+    fitted = (record + [None] * width)[:width]
+    misfits = {}
+    for at, name in enumerate(NODE_FIELDS, start=1):
+        convert = _CONVERT.get(_FIELD_TYPES[name], to_ns if name in ("start_time", "end_time") else None)
+        if convert is None or fitted[at] is None:
+            continue
+        given, fitted[at] = fitted[at], convert(fitted[at])
+        if fitted[at] is None:
+            misfits[f"hush.{name}"] = given
+    if fitted[1] is None:
+        fitted[1] = ""  # a record with no request is kept too, under a request with no name
+    fitted[_METADATA] = _with_misfits(fitted[_METADATA], misfits)
+    return tuple(fitted)
+
+
+_METADATA: Final = NODE_FIELDS.index("metadata") + 1
+
+
+def _times(start: object, end: object, metadata: object) -> tuple[int | None, int | None, object]:
+    """Times given as text, as nanoseconds; text that is no time is kept in the metadata."""
+    start_ns, end_ns = to_ns(start), to_ns(end)
+    if start_ns is not None and end_ns is not None:
+        return start_ns, end_ns, metadata
+    misfits = {}
+    if start_ns is None and start is not None:
+        misfits["hush.start_time"] = start
+    if end_ns is None and end is not None:
+        misfits["hush.end_time"] = end
+    return start_ns, end_ns, _with_misfits(metadata, misfits)
+
+
+def _with_misfits(metadata: object, misfits: dict[str, object]) -> object:
+    if not misfits:
+        return metadata
+    return {**metadata, **misfits} if isinstance(metadata, dict) else {"metadata": metadata, **misfits}

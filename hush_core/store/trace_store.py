@@ -1,0 +1,270 @@
+"""What the app holds of the store: records go to the journal; reading loads SQLite when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from hush_core.capture.record import Encode, encoder, rescue
+from hush_core.model import NODE, REQUEST_COMPLETE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from hush_core.store.queries import RequestTrace, StoredRequest
+
+    Time = str | datetime | int | None
+
+
+class Recorder(Protocol):
+    """What a store needs of the background: `hush_core.background.supervisor.Background` has it."""
+
+    @property
+    def append(self) -> Callable[[bytes], None]: ...
+    @property
+    def start_records(self) -> bool: ...
+    def drop(self, reason: str) -> None: ...
+    def report(self, problem: BaseException, doing: str) -> None: ...
+    def secure(self) -> None: ...
+    def sync(self, timeout: float = 5.0) -> bool: ...
+
+
+class TraceStore:
+    """Records nodes and requests into one database, and reads them back.
+
+    Recording never raises into the workflow (but KeyboardInterrupt, which is the user's) and never waits for the
+    writer or the
+    database. Safe over threads and forks; pickles as its path. Nothing is opened or started before the first record.
+
+    :param db_path: the database; `HUSH_TRACES_DB`, else `~/.hush/traces.db`, as they are at this call.
+    :param background: where records go, if not to the background of that path.
+    """
+
+    __slots__ = ("__weakref__", "_append", "_background", "_db_path", "_encode", "_too_deep")
+
+    def __init__(self, db_path: Path | str | None = None, *, background: Recorder | None = None) -> None:
+        self._db_path = _resolve(db_path)
+        # Loaded now: a signal handler that records while the first record is loading it would meet half of it.
+        import_module("hush_core.background.supervisor")
+        self._background = background
+        self._append: Callable[[bytes], None] = self._append_first if background is None else background.append
+        self._encode: Encode = encoder()
+        self._too_deep = 0
+
+    @property
+    def db_path(self) -> Path:
+        return self._db_path
+
+    def __repr__(self) -> str:
+        return f"TraceStore({str(self._db_path)!r})"
+
+    def __reduce__(self) -> tuple[Callable[[Path], TraceStore], tuple[Path]]:
+        return get_store, (self._db_path,)
+
+    # -- recording ----------------------------------------------------------------------------------------------------
+
+    def insert_node_trace(
+        self,
+        request_id: str,
+        workflow_name: str,
+        node_name: str,
+        parent_name: str | None,
+        context_id: str | None,
+        execution_order: int,
+        start_time: Time,
+        end_time: Time,
+        duration_ms: float | None,
+        input_data: dict[str, Any] | None,
+        output_data: dict[str, Any] | None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        model: str | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        total_tokens: int | None = None,
+        cost_usd: float | None = None,
+        contain_generation: bool = False,
+        metadata: dict[str, Any] | None = None,
+        *,
+        node_type: str | None = None,
+        error: str | None = None,
+        level: str | None = None,
+        media: Any = None,
+        time_to_first_token_ms: float | None = None,
+        cached_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+    ) -> None:
+        """Record a node that has ended.
+
+        When this returns, the record survives the death of the process. Values are copied now, and any type will do;
+        what cannot be kept says so in its place.
+
+        :param start_time: and ``end_time``: ISO 8601 text, a datetime, or int nanoseconds since the epoch.
+        :param parent_name: of the node it ran in.
+        :param context_id: its place in loops: `[0].[2]`.
+        """
+        # The hot path, see benchmarks/: no call but these two. A `try` costs nothing until it is needed.
+        try:
+            # Fields at the end that are None are left out: the reader takes them so.
+            fields = (
+                NODE, request_id, workflow_name, node_name, parent_name, context_id, execution_order, start_time,
+                end_time, duration_ms, input_data, output_data, user_id, session_id, model, prompt_tokens,
+                completion_tokens, total_tokens, cost_usd, contain_generation, metadata, node_type, error, level, media,
+                time_to_first_token_ms, cached_tokens, reasoning_tokens,
+            )  # fmt: skip
+            try:
+                payload = self._encode(fields)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                payload = rescue(fields)
+            self._append(payload)
+        except RecursionError:  # the workflow is within a few frames of its limit
+            self._too_deep += 1
+
+    def mark_request_complete(
+        self,
+        request_id: str,
+        tracer_type: str,
+        tracer_config: dict[str, Any],
+        tags: list[str] | None = None,
+        *,
+        tracer_name: str | None = None,
+        workflow_name: str | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        status: str | None = None,
+        error: str | None = None,
+        end_time: Time = None,
+    ) -> None:
+        """Record that a request is complete and due to a tracer; call it once for each tracer.
+
+        When this returns, the record survives the death of the process; with `durability = "power"` it survives a power
+        cut, and so does all that was recorded before it.
+
+        :param tracer_name: what the delivery is known by; ``tracer_type`` if not given.
+        :param status: `completed`, `failed` or `interrupted`; anything else counts as completed.
+        :param end_time: now if not given.
+        """
+        self.record((
+            REQUEST_COMPLETE, request_id, tracer_type, tracer_config, tags,
+            tracer_type if tracer_name is None else tracer_name, workflow_name, user_id, session_id, status, error,
+            time_ns() if end_time is None else end_time,
+        ))  # fmt: skip
+        if self._too_deep:
+            self._count_lost()
+        self.background.secure()
+
+    def record(self, fields: tuple[Any, ...]) -> None:
+        """Record anything that `hush_core.model` lays out. When this returns, it survives the death of the process."""
+        try:
+            try:
+                payload = self._encode(fields)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                payload = rescue(fields)
+            self._append(payload)
+        except RecursionError:
+            self._too_deep += 1
+
+    @property
+    def background(self) -> Recorder:
+        """Where records go. The first to ask for it makes it known to this store."""
+        background = self._background
+        if background is None:
+            from hush_core.background.supervisor import get_background
+
+            background = self._background = get_background(self._db_path)
+            self._append = background.append
+        return background
+
+    @property
+    def start_records(self) -> bool:
+        """Whether a node is recorded when it starts, too: the setting `start_records` of `[capture]`."""
+        return self.background.start_records
+
+    def _append_first(self, payload: bytes) -> None:
+        self.background.append(payload)
+
+    def sync(self, timeout: float = 5.0) -> bool:
+        """Wait until what this process recorded before the call is in SQLite. False if the time ran out first."""
+        self._count_lost()
+        return self.background.sync(timeout)
+
+    def _count_lost(self) -> None:
+        """Count what was lost within a few frames of the stack's end, where counting itself had no room."""
+        lost, self._too_deep = self._too_deep, 0
+        for _ in range(lost):
+            self.background.drop("encoding failed")
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def get_request(self, request_id: str) -> RequestTrace:
+        """A stored request with its nodes. An unambiguous prefix of the id is enough.
+
+        Raises UnknownRequestError if none or several fit, StoreError if the database cannot be read.
+        """
+        from hush_core.store import queries
+
+        return queries.get_request(self._db_path, request_id)
+
+    def iter_requests(self, **filters: Any) -> Iterator[StoredRequest]:
+        """Stored requests, newest first, without their nodes; filters as in `hush_core.store.queries.iter_requests`.
+
+        Reads in short pages while it is iterated over. Raises StoreError if the database cannot be read.
+        """
+        from hush_core.store import queries
+
+        return queries.iter_requests(self._db_path, **filters)
+
+
+def _resolve(db_path: Path | str | None) -> Path:
+    from hush_core.config import default_db_path
+
+    return Path(os.path.realpath(default_db_path() if db_path is None else db_path))
+
+
+#: The one store of each path, of this process.
+_stores: Final[dict[Path, TraceStore]] = {}
+
+
+def get_store(db_path: Path | str | None = None) -> TraceStore:
+    """The store of a database, the same one for the same file. Safe over threads and forks."""
+    path = _resolve(db_path)
+    return _stores.get(path) or _stores.setdefault(path, TraceStore(path))
+
+
+#: Everything that recording may load after the first store was made, rare ways included (a traceback loads the parser).
+_LOADED_LATER: Final = (
+    "ast",
+    "base64",
+    "hush_core.background.doorbell",
+    "hush_core.background.election",
+    "hush_core.background.supervisor",
+    "hush_core.capture.snapshot",
+    "subprocess",
+    "tokenize",
+    "traceback",
+)
+
+
+def _before_fork() -> None:
+    """Have everything loaded that recording may load, but `logging`, which must not first be loaded in a fork.
+
+    A module that another thread is importing at the fork stays locked in the child for ever: no thread there finishes
+    it, so the first record of the child would wait without end. What is loaded is not locked; and loaded here once, it
+    costs the children nothing.
+    """
+    if "hush_core.config" in sys.modules:  # the first that making a store loads; without a store nothing is under way
+        for name in _LOADED_LATER:
+            import_module(name)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)

@@ -1,0 +1,133 @@
+"""The project's commands. `python3 dev.py NAME` runs a session of this file on a machine that has only Python and pip.
+
+Everything but `types`, `lint` and `bench` runs against the built wheel in an environment of its own, never against the
+checkout: what is tested is what is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+NOX_DIR = ROOT / ".nox"
+RESULTS = NOX_DIR / "results"  # one JUnit file per `tests` session; dev.py adds them up
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+
+
+def interpreter_folders() -> list[Path]:
+    """The folders of real interpreters beside those that PATH finds: the one that runs nox, then pyenv's versions.
+
+    pyenv puts shims on PATH that fail for every version that is not the selected one, so the folders behind them have
+    to come first. The versions folder is found from PYENV_ROOT, from the home folder, or from where the running
+    interpreter itself was installed, since the home folder may be an empty one.
+    """
+    running = Path(sys.base_prefix)
+    versions = [running.parent] if running.parent.name == "versions" else []
+    roots = [os.environ.get("PYENV_ROOT"), os.path.expanduser("~/.pyenv")]
+    versions += [Path(root, "versions") for root in roots if root]
+    installed = [folder for root in versions if root.is_dir() for folder in sorted(root.iterdir(), reverse=True)]
+    # Only plain releases, named 3.12.1: not environments, release candidates or builds without the GIL.
+    named = [folder / "bin" for folder in installed if re.fullmatch(rf"({'|'.join(SUPPORTED)})\.\d+", folder.name)]
+    return [folder for folder in dict.fromkeys([running / "bin", *named]) if folder.is_dir()]
+
+
+os.environ["PATH"] = os.pathsep.join([*map(str, interpreter_folders()), os.environ.get("PATH", os.defpath)])
+# Downloading an interpreter is the user's business: a version that is not present is skipped, and nox says so.
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+
+PYTHONS = [*SUPPORTED, *([] if RUNNING in SUPPORTED else [RUNNING])]
+_wheels: dict[str, Path] = {}  # built once per run of nox
+
+
+def built_wheel(session: nox.Session) -> Path:
+    """The wheel of this checkout, built by the first session that asks."""
+    if "wheel" not in _wheels:
+        folder = NOX_DIR / "wheel"
+        session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
+        _wheels["wheel"] = max(folder.glob("hush_core-*.whl"), key=lambda wheel: wheel.stat().st_mtime_ns)
+    return _wheels["wheel"]
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the built wheel and the dependency groups; the wheel anew, since its version number does not change."""
+    wheel = built_wheel(session)
+    session.install("-q", str(wheel), *nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups))
+    session.install("-q", "--force-reinstall", "--no-deps", str(wheel))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demo workflow: `demo [FOLDER]`."""
+    install(session)
+    session.run("hush", "demo", *session.posargs)
+    session.log(f"The hush command of this demo is {Path(session.bin, 'hush')}")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the test suite on the built wheel, on each supported Python that is present."""
+    install(session, "tests")
+    report = f"--junit-xml={RESULTS / f'tests-{session.python}.xml'}"
+    # Two workers a core: the crash tests mostly wait for the processes that they start.
+    parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+    # The script and not `python -m pytest`, which would put the checkout on sys.path.
+    session.run("pytest", "--installed", "-q", *parallel, report, *session.posargs)
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Kill the app and the writer 1,000 times at random instants: `crash [--kills N]`."""
+    install(session, "tests")
+    session.run("pytest", "--installed", "tests/crash", "--kills", "1000", "--timeout", "3600", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the import contracts."""
+    session.install("-q", *nox.project.dependency_groups({"dependency-groups": GROUPS}, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the package with mypy --strict, and what a user of the installed wheel sees of its types."""
+    install(session, "types")
+    session.run("mypy")
+    session.chdir("tests/typing")  # from here, `import hush_core` is the installed wheel
+    session.run("mypy", "--config-file=", "--strict", ".")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that the help texts in the documents are those of the commands; `docs -- -r` rewrites them."""
+    install(session, "docs")
+    documents = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    session.run("cog", *(session.posargs or ["--check"]), *map(str, documents))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure against the budgets: `bench [ARGS of benchmarks]`."""
+    install(session, "bench")
+    # `-m` puts the checkout first on sys.path: the wheel is here for its dependencies, the code measured is the same.
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist and the wheel into dist/."""
+    session.install("-q", *nox.project.dependency_groups({"dependency-groups": GROUPS}, "build"))
+    session.run("hatchling", "build", "-d", "dist")

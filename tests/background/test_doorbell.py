@@ -1,0 +1,296 @@
+"""The writer's socket: whoever rings wakes it, whoever asks is answered, and nothing that a client says disturbs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from waiting import wait_until
+
+from hush_core.background.doorbell import Doorbell, ask, connect, doorbell_path
+
+
+def echo(request: dict[str, Any]) -> dict[str, Any]:
+    if request.get("fail"):
+        raise ValueError("no such thing")
+    return {"you said": request}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "journal").mkdir()
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def bell(directory: Path) -> Iterator[Doorbell]:
+    opened = Doorbell(directory, echo)
+    yield opened
+    opened.close()
+
+
+@contextlib.contextmanager
+def answering(bell: Doorbell) -> Iterator[None]:
+    """As the writer's loop does, in a thread, until the block ends."""
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            while not ended.is_set():
+                bell.wait(0.01)
+        except BaseException as problem:
+            failures.append(problem)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        assert failures == []
+
+
+# -- ringing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_ring_ends_the_sleep(bell: Doorbell, directory: Path) -> None:
+    ringing = threading.Timer(0.05, lambda: connect(directory, 1.0).close())
+    ringing.start()
+    began = time.monotonic()
+    assert bell.wait(10.0) == (True, [])
+    assert time.monotonic() - began < 5
+    ringing.join()
+
+
+def test_without_a_ring_it_sleeps_as_long_as_it_was_told(bell: Doorbell) -> None:
+    began = time.monotonic()
+    assert bell.wait(0.05) == (False, [])
+    assert time.monotonic() - began >= 0.045
+
+
+def test_a_watched_descriptor_ends_the_sleep_and_is_named(bell: Doorbell) -> None:
+    readable, writable = os.pipe()
+    bell.watch(readable)
+    os.write(writable, b"!")
+    assert bell.wait(10.0) == (True, [readable])
+    bell.unwatch(readable)
+    assert bell.wait(0.0) == (False, [])
+    os.close(readable)
+    os.close(writable)
+
+
+def test_nobody_listens_before_it_is_open_and_after_it_is_closed(directory: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        connect(directory, 1.0)
+    bell = Doorbell(directory, echo)
+    connect(directory, 1.0).close()
+    bell.close()
+    with pytest.raises(FileNotFoundError):
+        connect(directory, 1.0)
+    bell.open()
+    connect(directory, 1.0).close()
+    bell.close()
+
+
+def test_a_dead_writers_socket_is_replaced(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(doorbell_path(directory)))
+    with pytest.raises(ConnectionRefusedError):
+        connect(directory, 1.0)
+    bell = Doorbell(directory, echo)
+    connect(directory, 1.0).close()
+    bell.close()
+
+
+def test_only_its_owner_may_ring(bell: Doorbell, directory: Path) -> None:
+    assert stat.S_IMODE(os.stat(doorbell_path(directory)).st_mode) == 0o600
+
+
+def test_who_rings_never_waits_for_a_busy_writer(bell: Doorbell, directory: Path) -> None:
+    rings = []
+    try:
+        with pytest.raises(BlockingIOError):
+            for _ in range(10_000):
+                rings.append(connect(directory, 0.0))
+    finally:
+        for ring in rings:
+            ring.close()
+    assert len(rings) > 64
+    wait_until(lambda: bell.wait(0.0) == (False, []), "all of them to be heard")
+    connect(directory, 1.0).close()
+
+
+@pytest.mark.parametrize("length", [90, 99, 100, 101, 107, 108, 109, 240])
+def test_a_path_of_any_length_can_be_rung(tmp_path: Path, length: int) -> None:
+    directory = tmp_path
+    while len(os.fsencode(doorbell_path(directory))) < length:
+        missing = length - len(os.fsencode(doorbell_path(directory))) - 1
+        directory = directory / ("d" * max(min(missing, 50), 1))
+    directory.mkdir(parents=True, exist_ok=True)
+    bell = Doorbell(directory, echo)
+    with answering(bell):
+        assert ask(directory, {"verb": "x"}, 5.0) == {"you said": {"verb": "x"}}
+    bell.close()
+    assert not doorbell_path(directory).exists()
+
+
+# -- asking -----------------------------------------------------------------------------------------------------------
+
+
+def test_each_of_many_clients_at_once_gets_its_own_answer(bell: Doorbell, directory: Path) -> None:
+    answers: dict[int, object] = {}
+
+    def client(number: int) -> None:
+        answers[number] = ask(directory, {"number": number, "padding": "x" * (number * 500)}, 20.0)["you said"][
+            "number"
+        ]
+
+    with answering(bell):
+        clients = [threading.Thread(target=client, args=(number,)) for number in range(150)]
+        for each in clients:
+            each.start()
+        for each in clients:
+            each.join()
+    assert answers == {number: number for number in range(150)}
+
+
+def test_what_goes_wrong_is_an_answer_too(bell: Doorbell, directory: Path) -> None:
+    with answering(bell):
+        assert ask(directory, {"fail": 1}, 5.0) == {"error": "the writer takes one line of JSON: no such thing"}
+
+
+def test_a_writer_that_does_not_answer_in_time_is_a_timeout(bell: Doorbell, directory: Path) -> None:
+    with pytest.raises(TimeoutError):
+        ask(directory, {}, 0.05)
+
+
+def test_a_writer_that_ends_before_it_answers_is_a_lost_connection(bell: Doorbell, directory: Path) -> None:
+    failures: list[BaseException] = []
+
+    def client() -> None:
+        try:
+            ask(directory, {}, 5.0)
+        except OSError as problem:
+            failures.append(problem)
+
+    asking = threading.Thread(target=client)
+    asking.start()
+    wait_until(lambda: bell.wait(0.01)[0], "the client to call")
+    bell.close()
+    asking.join()
+    assert isinstance(failures[0], ConnectionError)
+
+
+def test_a_request_may_come_in_pieces(bell: Doorbell, directory: Path) -> None:
+    with answering(bell), connect(directory, 5.0) as connection:
+        for piece in (b'{"a"', b": ", b"1}", b"\n"):
+            connection.sendall(piece)
+        assert json.loads(connection.recv(1000)) == {"you said": {"a": 1}}
+
+
+# -- clients that say nonsense ----------------------------------------------------------------------------------------
+
+GARBAGE = [
+    b"\n",
+    b"\0" * 100,
+    b"\xff\xfe\xfd\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"{" * 5000 + b"\n",
+    b"[" * 200_000 + b"\n",
+    b'{"a": ' * 20_000 + b"\n",
+    b"[1, 2]\n",
+    b"null\n",
+    b'"text"\n',
+    b"1e999\n",
+    b'{"verb": NaN}\n',
+    b'{"verb": "x"',
+    b"x" * (2 * 1024 * 1024),
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: repr(garbage[:12]))
+def test_garbage_is_answered_or_ignored_and_the_next_client_is_served(
+    bell: Doorbell, directory: Path, garbage: bytes
+) -> None:
+    with answering(bell):
+        # The writer may have heard enough and hung up.
+        with connect(directory, 5.0) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(garbage)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(10_000)
+        assert ask(directory, {"verb": "x"}, 5.0) == {"you said": {"verb": "x"}}
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_disturb_it(bell: Doorbell, directory: Path, said: bytes) -> None:
+    with connect(directory, 5.0) as connection:
+        connection.sendall(said)
+        while bell.wait(0.0)[0]:
+            pass
+    while bell.wait(0.0)[0]:
+        pass
+    assert bell._requests == {}
+
+
+def test_a_client_that_leaves_without_its_answer_disturbs_nothing(bell: Doorbell, directory: Path) -> None:
+    for _ in range(20):
+        with connect(directory, 5.0) as connection:
+            connection.sendall(b"{}\n")
+    while bell.wait(0.05)[0]:
+        pass
+    with answering(bell):
+        assert ask(directory, {}, 5.0) == {"you said": {}}
+
+
+def test_clients_that_hold_the_line_and_say_nothing_keep_nobody_waiting(bell: Doorbell, directory: Path) -> None:
+    silent = [connect(directory, 5.0) for _ in range(50)]
+    with answering(bell):
+        assert ask(directory, {"a": 1}, 5.0) == {"you said": {"a": 1}}
+        for each in silent:
+            each.close()
+        wait_until(lambda: bell._requests == {}, "the silent ones to be let go")
+
+
+def test_without_a_descriptor_to_spare_it_goes_on_as_soon_as_there_is_one(directory: Path) -> None:
+    ready, report = os.pipe()
+    server = os.fork()
+    if server == 0:
+        status = 1
+        try:
+            bell = Doorbell(directory, echo)
+            few = len(os.listdir("/proc/self/fd" if os.path.exists("/proc") else "/dev/fd")) + 4
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            os.write(report, b"!")
+            answered = threading.Event()
+            bell._handler = lambda request: (answered.set() or {}) if request else {}  # type: ignore[func-returns-value]
+            while not answered.is_set():
+                bell.wait(0.1)
+            status = 0
+        finally:
+            os._exit(status)
+    os.read(ready, 1)
+    silent = [connect(directory, 5.0) for _ in range(60)]
+    with pytest.raises(OSError):
+        ask(directory, {"a": 1}, 0.2)
+    assert os.waitpid(server, os.WNOHANG) == (0, 0)
+    for each in silent:
+        each.close()
+    ask(directory, {"a": 1}, 10.0)
+    assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 0
+    os.close(ready)
+    os.close(report)

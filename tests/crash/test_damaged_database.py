@@ -1,0 +1,125 @@
+"""A damaged database is kept beside, and a new one begun; what is in the journals is stored, whatever it looks like."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from .children import Child, drain, log_of, open_journal
+from .history import Record, check_whole, expected, history, stored
+
+OLD: Final = history(60, (4000,), name="old")
+NEW: Final = history(8, name="new")
+#: How often each kind of damage is tried, at places that chance chooses.
+TIMES: Final = 6
+
+Damage = Callable[[random.Random, Path], None]
+
+
+def record(database: Path, records: list[Record]) -> None:
+    journal = open_journal(database)
+    for each in records:
+        journal.append(each.payload)
+
+
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def destroy_the_header(dice: random.Random, path: Path) -> None:
+    overwrite(path, 0, dice.randbytes(100))
+
+
+def destroy_the_first_pages(dice: random.Random, path: Path) -> None:
+    overwrite(path, 0, dice.randbytes(64 * 1024))
+
+
+def destroy_the_schema(dice: random.Random, path: Path) -> None:
+    overwrite(path, 100, dice.randbytes(4000))
+
+
+def destroy_pages(dice: random.Random, path: Path) -> None:
+    for _ in range(20):
+        overwrite(path, dice.randrange(1, path.stat().st_size // 4096) * 4096, dice.randbytes(4096))
+
+
+def lose_pages(dice: random.Random, path: Path) -> None:
+    for _ in range(20):
+        overwrite(path, dice.randrange(1, path.stat().st_size // 4096) * 4096, bytes(4096))
+
+
+def flip_bits(dice: random.Random, path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for _ in range(200):
+        data[dice.randrange(100, len(data))] ^= 1 << dice.randrange(8)  # behind the version of the schema
+    path.write_bytes(data)
+
+
+def truncate(dice: random.Random, path: Path) -> None:
+    os.truncate(path, dice.randrange(1, path.stat().st_size))
+
+
+def replace_by_text(dice: random.Random, path: Path) -> None:
+    path.write_text("this was a database once\n" * dice.randrange(1, 1000))
+
+
+def replace_by_garbage(dice: random.Random, path: Path) -> None:
+    path.write_bytes(dice.randbytes(path.stat().st_size))
+
+
+def empty(_: random.Random, path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def leave_a_foreign_log(dice: random.Random, path: Path) -> None:
+    Path(f"{path}-wal").write_bytes(dice.randbytes(100_000))
+
+
+DAMAGES: Final[list[Damage]] = [
+    destroy_the_header, destroy_the_first_pages, destroy_the_schema, destroy_pages, lose_pages, flip_bits, truncate,
+    replace_by_text, replace_by_garbage, empty, leave_a_foreign_log,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_in_the_journals_is_stored_beside_a_damaged_database_which_is_kept(
+    scratch: Path, damage: Damage
+) -> None:
+    template = scratch / "template.db"
+    Child(partial(record, template, OLD), scratch / "errors").wait()
+    drain(template)
+    for seed in range(TIMES):
+        folder = scratch / f"{seed}"
+        folder.mkdir()
+        database = folder / "traces.db"
+        shutil.copy(template, database)
+        damage(random.Random(seed), database)
+        print(f"seed {seed}")
+        Child(partial(record, database, NEW), scratch / "errors").wait()
+        drain(database)
+        kept = [path for path in folder.glob("traces.db.damaged-*") if not path.name.endswith(("-wal", "-shm"))]
+        if kept:
+            assert len(kept) == 1
+            assert kept[0].stat().st_size > 0
+            assert kept[0].name in log_of(database).read_text()
+            check_whole(database)
+            said = log_of(database).read_text()
+            # What was stored, and given up by the journal, before anything damaged was met is in the one that is kept.
+            was_stored_before = 0 <= said.find("requests interrupted") < said.find("is damaged")
+            assert stored(database) == expected([] if was_stored_before else NEW)
+        else:
+            with suppress(sqlite3.DatabaseError):  # pages that are damaged, and that the writer had no need of
+                found = stored(database)
+                assert found.requests.items() >= expected(NEW).requests.items()
+                assert [node for node in found.nodes if node.request_id.startswith("new")] == expected(NEW).nodes

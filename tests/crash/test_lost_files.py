@@ -1,0 +1,135 @@
+"""Somebody deletes files under a live app and its writer: both go on, and what was recorded since is stored once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from hush_core.background.supervisor import control, get_background, journal_directory
+from hush_core.model import NODE
+
+from .children import Acknowledgements, Child
+from .history import Record, check_whole, text_of
+
+_SIZE = 500
+
+
+def record_for_ever(database: Path, said: Acknowledgements) -> None:
+    """The app: record, look after the writer as completing a request does, and say what has been recorded."""
+    background = get_background(database)
+    for number in count():
+        fields = {"node_name": "n", "execution_order": number, "input_data": text_of(number, _SIZE)}
+        background.append(Record(NODE, "r", fields).payload)
+        background.secure()
+        said.say(number)
+        time.sleep(0.002)
+
+
+def numbers_in(database: Path) -> list[int]:
+    """The records that are stored, each of which must be whole."""
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            rows = connection.execute(
+                "SELECT execution_order, input_data FROM node JOIN node_payload ON node_payload.node = node.id"
+            ).fetchall()
+    except sqlite3.OperationalError:  # just now there is none
+        return []
+    for number, text in rows:
+        assert json.loads(text) == text_of(number, _SIZE)
+    return sorted(number for number, _ in rows)
+
+
+def copy(database: Path, path: Path) -> None:
+    """A copy as a backup makes it."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source, closing(sqlite3.connect(path)) as to:
+        source.backup(to)
+
+
+def delete_the_journals(database: Path) -> None:
+    shutil.rmtree(journal_directory(database))
+
+
+def delete_the_segments(database: Path) -> None:
+    for path in journal_directory(database).glob("*.segment"):
+        path.unlink()
+
+
+def delete_the_database(database: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+
+
+def delete_the_file_of_the_database(database: Path) -> None:
+    database.unlink()
+
+
+def delete_everything(database: Path) -> None:
+    delete_the_database(database)
+    delete_the_journals(database)
+
+
+def move_the_database_away(database: Path) -> None:
+    os.rename(database, f"{database}.moved")
+
+
+def put_an_old_copy_back(database: Path) -> None:
+    shutil.copy(f"{database}.old", f"{database}.new")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    os.replace(f"{database}.new", database)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Callable[[Path, Acknowledgements], Child]]:
+    children: list[Child] = []
+
+    def start(database: Path, said: Acknowledgements) -> Child:
+        children.append(Child(partial(record_for_ever, database, said), tmp_path / "errors"))
+        return children[-1]
+
+    yield start
+    for child in children:
+        if not child.is_over():
+            child.kill()
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        delete_the_journals, delete_the_segments, delete_the_database, delete_the_file_of_the_database,
+        delete_everything, move_the_database_away, put_an_old_copy_back,
+    ],
+)  # fmt: skip
+def test_an_app_whose_files_are_deleted_goes_on_and_what_it_records_is_stored_once(
+    tmp_path: Path, app: Callable[[Path, Acknowledgements], Child], delete: Callable[[Path], None]
+) -> None:
+    database = tmp_path / "traces.db"
+    with Acknowledgements() as said:
+        child = app(database, said)
+        said.wait_for(100)
+        wait_until(lambda: 100 in numbers_in(database), "the first records to be stored")
+        copy(database, Path(f"{database}.old"))
+        delete(database)
+        # What was recorded within a second or two of the deletion may be in what was deleted. Nothing later is.
+        lost_until = said.listen()[-1] + 700
+        said.wait_for(lost_until + 100)
+        child.kill()
+        last = said.listen()[-1]
+    assert control(database, {"verb": "drain", "timeout_s": 30}, timeout=40)["drained"]
+    numbers = numbers_in(database)
+    assert len(numbers) == len(set(numbers)), "stored twice"
+    assert set(range(lost_until, last + 1)) <= set(numbers), "lost"
+    assert max(numbers) <= last + 1, "invented"
+    check_whole(database)
+    assert control(database, {"verb": "status"})["problem"] is None

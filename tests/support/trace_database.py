@@ -1,0 +1,139 @@
+"""A database with the rows that a test of reading wants, put there without a writer; `hush` records into a real one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hush_core.store.database import open_database
+
+#: 2025-01-31T12:00:00Z
+NOON_NS = 1_738_324_800_000_000_000
+MS = 1_000_000
+
+REQUEST_COLUMNS = (
+    "id", "request_id", "workflow_name", "user_id", "session_id", "status", "start_ns", "end_ns", "error", "tags",
+    "node_count", "error_count", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd", "recorded_ns",
+)  # fmt: skip
+
+
+class TraceDatabase:
+    """Rows of one database file. Times count from noon of a day, in milliseconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = open_database(path)
+        self._span = 0
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def request(
+        self,
+        request_id: str,
+        *,
+        workflow_name: str | None = "rag",
+        status: str = "completed",
+        tags: Iterable[str] = (),
+        at_ms: float = 0.0,
+        duration_ms: float | None = 100.0,
+        **columns: Any,
+    ) -> int:
+        """Put one request; gives its row."""
+        start_ns = NOON_NS + int(at_ms * MS)
+        row: dict[str, Any] = {
+            "request_id": request_id,
+            "workflow_name": workflow_name,
+            "status": status,
+            "tags": json.dumps(list(tags)),
+            "start_ns": start_ns,
+            "end_ns": None if duration_ms is None else start_ns + int(duration_ms * MS),
+            "recorded_ns": start_ns,
+            **columns,
+        }
+        number = self._insert("request", row)
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO request_tag (tag, request) VALUES (?, ?)", [(tag, number) for tag in tags]
+        )
+        return number
+
+    def node(
+        self,
+        request: int,
+        node_name: str | None,
+        *,
+        status: str = "ok",
+        at_ms: float | None = 0.0,
+        duration_ms: float | None = 1.0,
+        payload: dict[str, Any] | None = None,
+        **columns: Any,
+    ) -> int:
+        """Put one node of a request, given by its row; gives the node's row."""
+        start_ns = None if at_ms is None else NOON_NS + int(at_ms * MS)
+        ended = start_ns is not None and duration_ms is not None and status != "running"
+        row: dict[str, Any] = {
+            "request": request,
+            "node_name": node_name,
+            "status": status,
+            "start_ns": start_ns,
+            "end_ns": (start_ns or 0) + int((duration_ms or 0.0) * MS) if ended else None,
+            "duration_ms": None if status == "running" else duration_ms,
+            **columns,
+        }
+        number = self._insert("node", row)
+        if payload is not None:
+            values = {name: json.dumps(value) for name, value in payload.items()}
+            self._insert("node_payload", {"node": number, **values})
+        self.connection.execute("UPDATE request SET node_count = node_count + 1 WHERE id = ?", (request,))
+        return number
+
+    def _insert(self, table: str, row: dict[str, Any]) -> int:
+        marks = ", ".join("?" * len(row))
+        cursor = self.connection.execute(
+            f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values())
+        )
+        return cursor.lastrowid or 0
+
+
+def fill(path: Path, requests: int, nodes_each: int = 3) -> None:
+    """Make a database of many requests as a service leaves it: a few workflows, users, tags, errors."""
+    with_rows = sqlite3.connect(path)
+    open_database(path).close()
+    with_rows.execute("PRAGMA synchronous = OFF")
+    request_rows, tag_rows, node_rows, payload_rows = [], [], [], []
+    for number in range(1, requests + 1):
+        status = "failed" if number % 50 == 0 else "interrupted" if number % 997 == 0 else "completed"
+        tags = ["prod", *(["vip"] if number % 100 == 0 else []), *(["once"] if number == requests // 2 else [])]
+        start_ns = NOON_NS + number * 1000 * MS
+        row = (
+            number, f"{number * 2654435761 % 2**32:08x}-{number:08d}", f"flow-{number % 7}", f"user-{number % 1000}",
+            f"session-{number % 5000}", status, start_ns, start_ns + 250 * MS, None, json.dumps(tags), nodes_each,
+            int(status == "failed"), 100, 20, 120, 0.001, start_ns,
+        )  # fmt: skip
+        request_rows.append(row)
+        tag_rows += [(tag, number) for tag in tags]
+        for at in range(nodes_each):
+            node = (number - 1) * nodes_each + at + 1
+            parent = "flow" if at else None
+            name = f"step-{at}" if at else "flow"
+            node_rows.append((node, number, name, parent, at, "ok", start_ns + at * MS, start_ns + 200 * MS, 200.0))
+            payload_rows.append((node, json.dumps({"question": "why " * 20}), json.dumps({"answer": "because " * 20})))
+    marks = ", ".join("?" * len(REQUEST_COLUMNS))
+    with with_rows:
+        with_rows.executemany(f"INSERT INTO request ({', '.join(REQUEST_COLUMNS)}) VALUES ({marks})", request_rows)
+        with_rows.executemany("INSERT INTO request_tag (tag, request) VALUES (?, ?)", tag_rows)
+        with_rows.executemany(
+            "INSERT INTO node (id, request, node_name, parent_name, execution_order, status, start_ns, end_ns,"
+            " duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            node_rows,
+        )
+        with_rows.executemany(
+            "INSERT INTO delivery (request, tracer_name, tracer_type, status, due_ns)"
+            " VALUES (?, 'LocalTracer', 'LocalTracer', 'flushed', 0)",
+            [(row[0],) for row in request_rows],
+        )
+        with_rows.executemany("INSERT INTO node_payload (node, input_data, output_data) VALUES (?, ?, ?)", payload_rows)
+    with_rows.close()
