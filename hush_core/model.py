@@ -60,7 +60,7 @@ REQUEST_START_FIELDS: Final = (
     "session_id",
     "start_time",
     "tags",
-    "tracers",  # list of [tracer_name, tracer_type, tracer_config]: to whom an interrupted request is due
+    "tracers",  # list of [name, type, config, target, policy]: to whom an interrupted request is due
 )
 
 REQUEST_COMPLETE_FIELDS: Final = (
@@ -75,6 +75,8 @@ REQUEST_COMPLETE_FIELDS: Final = (
     "status",  # a request status below, or None for COMPLETED
     "error",
     "end_time",
+    "target",  # "module:Class" of the tracer, or None: then it is found among the plugins, by its type
+    "policy",  # {"sample": 0.2, "when": [...]} or None: which requests the tracer wants, see `hush_core.store.policy`
 )
 
 # The states of a request.
@@ -96,4 +98,5 @@ PENDING: Final = "pending"
 FLUSHING: Final = "flushing"
 FLUSHED: Final = "flushed"
 DEAD: Final = "failed"
-DELIVERY_STATUSES: Final = (PENDING, FLUSHING, FLUSHED, DEAD)
+SKIPPED: Final = "skipped"  #: not wanted: by the tracer's `sample` or `when`, or dropped by a plugin
+DELIVERY_STATUSES: Final = (PENDING, FLUSHING, FLUSHED, DEAD, SKIPPED)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from hush_core.store.ledger import Claim
+from hush_core.store.ledger import Ledger
 from hush_core.store.sqlite import JournalState, Slice
 
 
 class Store(Protocol):
     """What the writer needs of a store.
 
-    Each call is one transaction: it does all it says, or raises and has done nothing.
+    Each call, and each of its ledger's (`claim`, `ack`, `release`), is one transaction: it does all it says, or raises
+    and has done nothing.
     """
+
+    ledger: Ledger
 
     def put(
         self, slices: list[Slice], *, keep_refused: Callable[[str, bytes], None], durable: bool = False
@@ -21,7 +24,4 @@ class Store(Protocol):
     def journals(self) -> dict[str, JournalState]: ...
     def end_journal(self, state: JournalState) -> list[str]: ...
     def forget_journal(self, state: JournalState) -> None: ...
-    def claim(self, *, now_ns: int, lease_s: float, limit: int, tracer_name: str | None = None) -> list[Claim]: ...
-    def ack(self, claim: Claim, *, now_ns: int) -> bool: ...
-    def release(self, claim: Claim, *, error: str, next_attempt_ns: int | None) -> bool: ...
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -43,6 +43,7 @@ _NO_VALUES: Final = [None, None, None, None]
 _NODE_KINDS: Final = (NODE, NODE_START, NODE_END)
 #: The tracer whose destination is the store itself: what is due to it is delivered by being stored.
 LOCAL_TRACER: Final = "LocalTracer"
+LOCAL_TARGET: Final = "hush_core.tracers.local:LocalTracer"
 _ENDED: Final = (COMPLETED, FAILED, INTERRUPTED)
 
 #: Columns of a node row, by place, that the end of a node fills in after its start.
@@ -153,6 +154,18 @@ class RequestEntry:
             self.total_tokens = (self.total_tokens or 0) + total
 
 
+class Due(NamedTuple):
+    """A complete request and a tracer that it is due to."""
+
+    request: RequestEntry
+    name: str
+    type: str
+    config: str  #: JSON text
+    target: str
+    policy: Any  #: as the app gave it
+    journal_id: str
+
+
 class Batch:
     """Rows of one transaction. `add` takes a record as it was in the journal; the store then writes the lists.
 
@@ -176,7 +189,7 @@ class Batch:
         self.started: dict[int, tuple[list[Any], list[Any]]] = {}  # span -> rows of nodes that began here
         self.dirty: dict[str, RequestEntry] = {}
         self.new_tags: list[tuple[str, int]] = []
-        self.deliveries: list[tuple[int, str, str, str, str]] = []  # request, name, type, config, journal id
+        self.due: list[Due] = []
         self.settled: list[int] = []  # requests that became complete, with no node open
         self.origins: list[tuple[str, str]] = []  # journal id, origin as JSON
         # Most records are of the same request and process as the one before.
@@ -309,7 +322,7 @@ class Batch:
 
     def _start_request(self, record: list[Any], journal_id: str) -> None:
         _, request_id, workflow_name, user_id, session_id, start_time, tags, tracers = record
-        due = [(*_tracer(name, kind), config) for name, kind, config in tracers or ()]
+        due = [_tracer(*(list(tracer) + [None] * 5)[:5]) for tracer in tracers or ()]
         entry = self._entry(request_id, journal_id)
         entry.identify(text(workflow_name), text(user_id), text(session_id))
         entry.span_times(to_ns(start_time), None)
@@ -320,7 +333,7 @@ class Batch:
     def _complete_request(self, record: list[Any], journal_id: str) -> None:
         (
             _, request_id, tracer_type, tracer_config, tags, tracer_name, workflow_name, user_id, session_id, status,
-            error, end_time,
+            error, end_time, target, policy,
         ) = record  # fmt: skip
         entry = self._entry(request_id, journal_id)
         entry.identify(text(workflow_name), text(user_id), text(session_id))
@@ -333,15 +346,16 @@ class Batch:
         self.new_tags += [(tag, entry.id) for tag in entry.add_tags(tags)]
         if not entry.open_nodes:
             self._settle(entry)
-        self.deliveries.append(
-            (entry.id, *_tracer(tracer_name, tracer_type), to_faithful_json(tracer_config) or "{}", journal_id)
-        )
+        name, kind, config, target, policy = _tracer(tracer_name, tracer_type, tracer_config, target, policy)
+        self.due.append(Due(entry, name, kind, to_faithful_json(config) or "{}", target, policy, journal_id))
 
 
-def _tracer(name: object, kind: object) -> tuple[str, str]:
-    """The name and type of a tracer as the ledger holds them: neither is ever missing."""
+def _tracer(
+    name: object, kind: object, config: object, target: object, policy: object
+) -> tuple[str, str, Any, str, Any]:
+    """A tracer as the ledger holds it: its name and type are never missing."""
     type_name = text(kind) or LOCAL_TRACER
-    return text(name) or type_name, type_name
+    return text(name) or type_name, type_name, config or {}, text(target) or "", policy
 
 
 def _fitted(record: list[Any]) -> tuple[Any, ...]:

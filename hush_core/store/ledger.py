@@ -4,32 +4,66 @@
 
     pending --claim--> flushing --ack--> flushed
        ^                  |
-       +----release-------+--release, for good--> failed (a dead letter, kept)
+       +----release-------+--release--> failed (a dead letter, kept) or skipped (nobody wants it)
 
-A claim is a lease with a fence. When its process dies, the lease runs out and the next claim takes the delivery, with a
-higher fence; what the late process still says then changes nothing. So every state has an exit, whatever dies.
+A claim is a lease with a fence: what a process says that has lost its lease changes nothing. Deliveries that were
+flushing when a writer died are pending again when the next one starts, so every state has an exit, whatever dies.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Final, Literal, NamedTuple
 
-_CLAIM: Final = """
-UPDATE delivery SET status = 'flushing', attempts = attempts + 1, lease_fence = lease_fence + 1, lease_until_ns = :until
+from hush_core.model import DEAD, FLUSHED, FLUSHING, PENDING, SKIPPED
+
+_CLAIM: Final = f"""
+UPDATE delivery SET status = '{FLUSHING}', attempts = attempts + 1, lease_fence = lease_fence + 1,
+    lease_until_ns = :until, attempted_ns = :now
 WHERE id IN (
-    SELECT id FROM delivery
-    WHERE (:tracer IS NULL OR tracer_name = :tracer)
-      AND ((status = 'pending' AND next_attempt_ns <= :now) OR (status = 'flushing' AND lease_until_ns <= :now))
+    SELECT id FROM delivery WHERE tracer = :tracer AND origin = :origin AND status = '{PENDING}'
+        AND next_attempt_ns <= :now
     ORDER BY next_attempt_ns, id LIMIT :limit)
-RETURNING id, request, tracer_name, tracer_type, tracer_config, origin, attempts, lease_fence,
-    next_attempt_ns"""
-_ACK: Final = """
-UPDATE delivery SET status = 'flushed', flushed_ns = ?, lease_until_ns = NULL, last_error = NULL
-WHERE id = ? AND lease_fence = ? AND status = 'flushing'"""
-_RELEASE: Final = """
-UPDATE delivery SET status = ?, next_attempt_ns = coalesce(?, next_attempt_ns), lease_until_ns = NULL, last_error = ?
-WHERE id = ? AND lease_fence = ? AND status = 'flushing'"""
+RETURNING id, request, attempts, lease_fence"""
+_ACK: Final = f"""
+UPDATE delivery SET status = '{FLUSHED}', flushed_ns = ?, lease_until_ns = NULL, last_error = ?
+WHERE id = ? AND lease_fence = ? AND status = '{FLUSHING}'"""
+_RELEASE: Final = f"""
+UPDATE delivery SET status = ?, next_attempt_ns = coalesce(?, next_attempt_ns), attempts = attempts - ?,
+    last_error = coalesce(?, last_error), lease_until_ns = NULL
+WHERE id = ? AND lease_fence = ? AND status = '{FLUSHING}'"""
+_NEXT_DUE: Final = f"""
+SELECT min(next_attempt_ns) FROM delivery WHERE tracer = ? AND origin = ? AND status = '{PENDING}'"""
+_INSERT: Final = """
+INSERT OR IGNORE INTO delivery
+    (request, tracer, origin, status, due_ns, flushed_ns, next_attempt_ns, last_error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_SEND_AGAIN: Final = f"""
+INSERT INTO delivery (request, tracer, origin, status, due_ns, next_attempt_ns)
+VALUES (?, ?, ?, '{PENDING}', ?, ?)
+ON CONFLICT (request, tracer) DO UPDATE SET status = '{PENDING}', origin = excluded.origin, attempts = 0,
+    due_ns = excluded.due_ns, next_attempt_ns = excluded.next_attempt_ns, last_error = NULL, flushed_ns = NULL
+WHERE delivery.status IN ('{FLUSHED}', '{DEAD}', '{SKIPPED}')"""
+#: The total of a tracer that each final status adds to.
+_TOTALS: Final = {FLUSHED: "sent", DEAD: "failed", SKIPPED: "skipped"}
+
+
+class TracerKey(NamedTuple):
+    """What makes a tracer the same one."""
+
+    name: str
+    type: str
+    target: str  #: "module:Class"; empty when only the type is known
+    config: str  #: JSON text, secrets as references
+
+
+class Lane(NamedTuple):
+    """Deliveries that one process can make: one tracer, for apps of one origin."""
+
+    tracer: int
+    origin: int
 
 
 class Claim(NamedTuple):
@@ -37,43 +71,215 @@ class Claim(NamedTuple):
 
     id: int
     request: int  #: the request's row, not its public id
-    tracer_name: str
-    tracer_type: str
-    tracer_config: str  #: JSON text
-    origin: int | None
     attempt: int  #: 1 for the first
     fence: int
 
 
-class Ledger:
-    """The deliveries of one database.
+class Release(NamedTuple):
+    """What becomes of a claim that was not delivered."""
 
-    Owned by the writer's loop: every change is a transaction of its own connection.
+    claim: Claim
+    status: Literal["pending", "failed", "skipped"]
+    error: str | None = None
+    next_attempt_ns: int | None = None
+    is_attempt: bool = True  #: False: it was not tried after all
+
+
+class TracerRow(NamedTuple):
+    """A tracer and how its backend did lately."""
+
+    id: int
+    key: TracerKey
+    failures: int  #: attempts that failed in a row
+    retry_ns: int  #: no attempt before
+    paused: str | None  #: what somebody has to put right
+
+
+class Ledger:
+    """The deliveries of one database. Owned by the writer's loop; every change is one transaction.
+
+    :param transaction: a context manager around statements that belong together.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, transaction: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self._connection = connection
+        self._transaction = transaction
+        self._new_lanes: set[Lane] = set()
+        self.forget()
 
-    def claim(self, *, now_ns: int, lease_s: float, limit: int, tracer_name: str | None = None) -> list[Claim]:
-        """Lease up to ``limit`` deliveries that are due, or whose lease has run out, the longest due first."""
-        rows = self._connection.execute(
-            _CLAIM,
-            {"tracer": tracer_name, "now": now_ns, "until": now_ns + int(lease_s * 1e9), "limit": limit},
-        ).fetchall()
-        return [Claim(*row[:-1]) for row in sorted(rows, key=lambda row: (row[-1], row[0]))]
+    def forget(self) -> None:
+        """A transaction was undone: what is kept in memory may hold what was not stored."""
+        self._ids: dict[TracerKey, int] = {}
 
-    def ack(self, claim: Claim, *, now_ns: int) -> bool:
-        """The backend took it. When this returns True, it is never claimed again.
+    # -- what is due --------------------------------------------------------------------------------------------------
 
-        False if the lease was lost meanwhile: another attempt has it, and nothing is changed.
+    def tracer(self, key: TracerKey) -> int:
+        """The row of a tracer, made if it is new. Within a transaction of the caller's."""
+        known = self._ids.get(key)
+        if known is None:
+            columns = "(tracer_name, tracer_type, target, tracer_config)"
+            self._connection.execute(f"INSERT OR IGNORE INTO tracer {columns} VALUES (?, ?, ?, ?)", key)
+            row = self._connection.execute(f"SELECT id FROM tracer WHERE {columns} = (?, ?, ?, ?)", key).fetchone()
+            known = self._ids[key] = int(row[0])
+        return known
+
+    def add(self, status: str, lane: Lane, requests: list[tuple[int, str | None]], now_ns: int) -> None:
+        """Note what is due, or settled at once. Within a transaction of the caller's. A pair that is there stays.
+
+        :param requests: row and, where skipped, the reason.
         """
-        return self._connection.execute(_ACK, (now_ns, claim.id, claim.fence)).rowcount == 1
+        flushed_ns = now_ns if status == FLUSHED else None
+        rows = [(request, *lane, status, now_ns, flushed_ns, now_ns, reason) for request, reason in requests]
+        added = self._connection.executemany(_INSERT, rows).rowcount
+        self._count(lane.tracer, status, added)
+        if status == PENDING:
+            self._new_lanes.add(lane)
 
-    def release(self, claim: Claim, *, error: str, next_attempt_ns: int | None) -> bool:
-        """The attempt failed.
+    def take_new_lanes(self) -> set[Lane]:
+        """The lanes in which something has become due since the last call."""
+        taken, self._new_lanes = self._new_lanes, set()
+        return taken
 
-        It is due again at a time, or a dead letter if that is None. False if the lease was lost.
+    def lanes(self) -> set[Lane]:
+        """Every lane in which something is pending."""
+        sql = f"SELECT DISTINCT tracer, origin FROM delivery WHERE status = '{PENDING}'"
+        return {Lane(*row) for row in self._all(sql)}
+
+    def next_due_ns(self, lane: Lane) -> int | None:
+        """When the next delivery of a lane is due; None when none is pending."""
+        found: int | None = self._connection.execute(_NEXT_DUE, lane).fetchone()[0]
+        return found
+
+    def row(self, tracer: int) -> TracerRow:
+        """A tracer by its row."""
+        columns = "id, tracer_name, tracer_type, target, tracer_config, failures, retry_ns, paused"
+        row = self._connection.execute(f"SELECT {columns} FROM tracer WHERE id = ?", (tracer,)).fetchone()
+        return TracerRow(row[0], TracerKey(*row[1:5]), *row[5:])
+
+    def origin(self, origin: int) -> str | None:
+        """What is known of where requests come from, as JSON text."""
+        row = self._connection.execute("SELECT origin FROM origin WHERE id = ?", (origin,)).fetchone()
+        return None if row is None else str(row[0])
+
+    # -- attempts -----------------------------------------------------------------------------------------------------
+
+    def claim(self, lane: Lane, *, now_ns: int, lease_s: float, limit: int) -> list[Claim]:
+        """Lease up to ``limit`` deliveries that are due, the longest due first."""
+        values = {
+            "tracer": lane.tracer, "origin": lane.origin, "now": now_ns, "until": now_ns + int(lease_s * 1e9),
+            "limit": limit,
+        }  # fmt: skip
+        with self._transaction():
+            rows = self._connection.execute(_CLAIM, values).fetchall()
+        return [Claim(*row) for row in sorted(rows)]
+
+    def ack(self, lane: Lane, claims: Iterable[tuple[Claim, str | None]], *, now_ns: int) -> int:
+        """A backend took these. When this returns, they are never claimed again.
+
+        Returns how many it was: a claim whose lease was lost changes nothing. Each comes with what the backend noted.
         """
-        status = "failed" if next_attempt_ns is None else "pending"
-        row = (status, next_attempt_ns, error, claim.id, claim.fence)
-        return self._connection.execute(_RELEASE, row).rowcount == 1
+        rows = [(now_ns, note, claim.id, claim.fence) for claim, note in claims]
+        with self._transaction():
+            taken = self._connection.executemany(_ACK, rows).rowcount
+            self._count(lane.tracer, FLUSHED, taken)
+            self._connection.execute("UPDATE tracer SET last_sent_ns = ? WHERE id = ?", (now_ns, lane.tracer))
+        return int(taken)
+
+    def release(self, lane: Lane, releases: Iterable[Release], *, now_ns: int) -> None:
+        """These were not delivered: due again at a time, dead letters, or wanted by nobody. A lost lease changes
+        nothing.
+        """
+        with self._transaction():
+            for claim, status, error, next_attempt_ns, is_attempt in releases:
+                row = (status, next_attempt_ns, 0 if is_attempt else 1, error, claim.id, claim.fence)
+                if self._connection.execute(_RELEASE, row).rowcount:
+                    self._count(lane.tracer, status, 1)
+                    if error is not None and status != SKIPPED:
+                        sql = "UPDATE tracer SET last_error = ?, last_error_ns = ? WHERE id = ?"
+                        self._connection.execute(sql, (error, now_ns, lane.tracer))
+
+    def note(self, tracer: int, *, failures: int, retry_ns: int, paused: str | None) -> None:
+        """How a tracer's backend did lately."""
+        sql = "UPDATE tracer SET failures = ?, retry_ns = ?, paused = ? WHERE id = ?"
+        self._connection.execute(sql, (failures, retry_ns, paused, tracer))
+
+    def reclaim(self) -> int:
+        """Take back what a writer that is gone had leased. Only the elected writer may, when it starts."""
+        sql = f"UPDATE delivery SET status = '{PENDING}', lease_until_ns = NULL WHERE status = '{FLUSHING}'"
+        with self._transaction():
+            return int(self._connection.execute(sql).rowcount)
+
+    def _count(self, tracer: int, status: str, number: int) -> None:
+        if number > 0 and status in _TOTALS:
+            total = _TOTALS[status]
+            self._connection.execute(f"UPDATE tracer SET {total} = {total} + ? WHERE id = ?", (number, tracer))
+
+    # -- what somebody asks for ---------------------------------------------------------------------------------------
+
+    def flush_now(self, name: str | None, now_ns: int) -> tuple[int, set[int]]:
+        """Make what waits due now, whatever it waits for. Gives how much it is, and the tracers it is of."""
+        with self._transaction():
+            tracers = self._named(name)
+            marks = ", ".join(map(str, tracers))
+            execute = self._connection.execute
+            execute(f"UPDATE tracer SET failures = 0, retry_ns = 0, paused = NULL WHERE id IN ({marks})")
+            execute(
+                f"UPDATE delivery SET next_attempt_ns = ? WHERE tracer IN ({marks}) AND status = '{PENDING}'"
+                " AND next_attempt_ns > ?",
+                (now_ns, now_ns),
+            )
+            (due,) = execute(
+                f"SELECT count(*) FROM delivery WHERE tracer IN ({marks}) AND status = '{PENDING}'"
+            ).fetchone()
+        return int(due), set(tracers)
+
+    def redrive(self, name: str | None, request_id: str | None, now_ns: int) -> int:
+        """Make dead letters due again, with a fresh count of attempts."""
+        with self._transaction():
+            tracers = self._named(name)
+            marks = ", ".join(map(str, tracers))
+            sql = (
+                f"UPDATE delivery SET status = '{PENDING}', attempts = 0, next_attempt_ns = ?, due_ns = ?"
+                f" WHERE tracer IN ({marks}) AND status = '{DEAD}'"
+            )
+            values: list[Any] = [now_ns, now_ns]
+            if request_id is not None:
+                sql += " AND request = (SELECT id FROM request WHERE request_id = ?)"
+                values.append(request_id)
+            number = self._connection.execute(f"{sql} RETURNING tracer, origin", values).fetchall()
+        self._new_lanes.update(Lane(*row) for row in number)
+        return len(number)
+
+    def send_again(self, lane: Lane, requests: list[int], now_ns: int, *, again: bool) -> int:
+        """Make stored requests due to a tracer: those it never got, or with ``again`` also those that are settled."""
+        rows = [(request, *lane, now_ns, now_ns) for request in requests]
+        with self._transaction():
+            if again:
+                queued = self._connection.executemany(_SEND_AGAIN, rows).rowcount
+            else:
+                fresh = [(request, *lane, PENDING, now_ns, None, now_ns, None) for request in requests]
+                queued = self._connection.executemany(_INSERT, fresh).rowcount
+        self._new_lanes.add(lane)
+        return int(queued)
+
+    def untried(self) -> tuple[int, int]:
+        """How many pending deliveries nobody has tried although nothing is in their way, and how many are pending or
+        under way in all.
+        """
+        waiting = f"SELECT count(*) FROM delivery d JOIN tracer t ON t.id = d.tracer WHERE d.status = '{PENDING}'"
+        (untried,) = self._connection.execute(
+            f"{waiting} AND d.attempts = 0 AND t.paused IS NULL AND t.retry_ns = 0"
+        ).fetchone()
+        (pending,) = self._connection.execute(waiting).fetchone()
+        (under_way,) = self._connection.execute(f"SELECT count(*) FROM delivery WHERE status = '{FLUSHING}'").fetchone()
+        return int(untried) + int(under_way), int(pending) + int(under_way)
+
+    def _named(self, name: str | None) -> list[int]:
+        """The rows of the tracers of a name, or of all."""
+        sql = "SELECT id FROM tracer" + ("" if name is None else " WHERE tracer_name = ?")
+        return [row[0] for row in self._all(sql, () if name is None else (name,))]
+
+    def _all(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
+        return self._connection.execute(sql, values).fetchall()

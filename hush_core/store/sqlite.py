@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from time import time_ns
@@ -13,10 +14,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hush_core.errors import StoreError
-from hush_core.model import FLUSHED, INTERRUPTED, PENDING, RUNNING
-from hush_core.store.batch import LOCAL_TRACER, NODE_COLUMNS, Batch, RequestEntry
+from hush_core.model import FLUSHED, INTERRUPTED, PENDING, RUNNING, SKIPPED
+from hush_core.store.batch import LOCAL_TARGET, LOCAL_TRACER, NODE_COLUMNS, Batch, Due, RequestEntry
 from hush_core.store.database import open_database
-from hush_core.store.ledger import Claim, Ledger
+from hush_core.store.ledger import Lane, Ledger, TracerKey
+from hush_core.store.policy import reason_to_skip
 
 # Before it binds a None, sqlite3 looks for something to adapt it with, at length. Told that there is nothing to do, it
 # stores a row with twenty columns, most of them empty, in two thirds of the time (on Python 3.10 and 3.11).
@@ -50,10 +52,6 @@ _TIME_ENDED: Final = "UPDATE node SET duration_ms = (end_ns - start_ns) / 1e6 WH
 _PUT_REQUEST: Final = f"{_insert('request', _REQUEST_COLUMNS)} ON CONFLICT (id) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in _REQUEST_COLUMNS[2:] if name != "recorded_ns"
 )
-_INSERT_DELIVERY: Final = """
-INSERT OR IGNORE INTO delivery
-    (request, tracer_name, tracer_type, tracer_config, origin, status, due_ns, flushed_ns, next_attempt_ns)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _JOURNAL_COLUMNS: Final = (
     "journal_id", "pid", "opened_ns", "origin", "segment", "offset", "first", "highest", "stored", "set_aside",
     "dropped",
@@ -104,7 +102,7 @@ class SqliteStore:
     def __init__(self, path: Path, *, connect: Callable[[Path], sqlite3.Connection] = open_database) -> None:
         self.path = path
         self._connection = connect(path)
-        self._ledger = Ledger(self._connection)
+        self.ledger = Ledger(self._connection, lambda: self._transaction(durable=False))  #: of what is due to tracers
         try:
             self._reload()
         except BaseException:
@@ -125,18 +123,24 @@ class SqliteStore:
             execute("SELECT span, id FROM node WHERE status = 'running' AND span IS NOT NULL").fetchall()
         )
         self._origins: dict[str, int | None] = dict(execute("SELECT journal_id, origin FROM journal").fetchall())
+        self.ledger.forget()
         self._is_stale = False
 
-    def _begin(self, *, durable: bool) -> None:
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[None]:
+        """All or nothing of what is done inside."""
         self._finish_rollback()
         if self._is_stale:
             self._reload()
         self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._connection.execute("BEGIN IMMEDIATE")
-
-    def _roll_back(self) -> None:
-        self._is_stale = True  # what is kept in memory holds what was not stored
-        self._finish_rollback()
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._is_stale = True  # what is kept in memory holds what was not stored
+            self._finish_rollback()
+            raise
 
     def _finish_rollback(self) -> None:
         """Undo what a failed transaction left. Tried again before anything else: the disk may refuse even this."""
@@ -161,8 +165,7 @@ class SqliteStore:
             counted as set aside. May be called again for the same record if the transaction fails.
         """
         now_ns = time_ns()
-        self._begin(durable=durable)
-        try:
+        with self._transaction(durable=durable):
             for slice_ in slices:
                 self._expect_position(slice_)
             batch = Batch(lambda key: self._entry(key, now_ns), self._next_node, self._open_nodes, now_ns)
@@ -177,10 +180,6 @@ class SqliteStore:
             self._write(batch, now_ns)
             for state, _, _ in slices:
                 self._put_journal(state)
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
         self._adopt(batch)
 
     def _expect_position(self, slice_: Slice) -> None:
@@ -212,7 +211,7 @@ class SqliteStore:
             many("INSERT OR IGNORE INTO request_journal (request, journal_id) VALUES (?, ?)", open_pairs)
         for journal_id, origin in batch.origins:
             self._origins[journal_id] = self._origin(origin)
-        many(_INSERT_DELIVERY, [self._delivery_row(*due, now_ns) for due in batch.deliveries])
+        self._note_due(batch.due, now_ns)
 
     def _adopt(self, batch: Batch) -> None:
         """After the commit: remember what began and what ended."""
@@ -254,13 +253,17 @@ class SqliteStore:
         ).fetchone()
         return entry
 
-    def _delivery_row(
-        self, request: int, name: str, kind: str, config: str, journal_id: str | None, now_ns: int
-    ) -> tuple[Any, ...]:
-        local = kind == LOCAL_TRACER
-        origin = self._origins.get(journal_id) if journal_id is not None else None
-        status, flushed_ns = (FLUSHED, now_ns) if local else (PENDING, None)
-        return (request, name, kind, config, origin, status, now_ns, flushed_ns, now_ns)
+    def _note_due(self, due: list[Due], now_ns: int) -> None:
+        """Who gets these requests. What is due to the local tracer is delivered by being stored."""
+        found: dict[tuple[str, Lane], list[tuple[int, str | None]]] = {}
+        for request, name, kind, config, target, policy, journal_id in due:
+            lane = Lane(self.ledger.tracer(TracerKey(name, kind, target, config)), self._origins.get(journal_id) or 0)
+            reason = reason_to_skip(policy, request)
+            is_local = kind == LOCAL_TRACER and target in ("", LOCAL_TARGET)
+            status = SKIPPED if reason is not None else FLUSHED if is_local else PENDING
+            found.setdefault((status, lane), []).append((request.id, reason))
+        for (status, lane), requests in found.items():
+            self.ledger.add(status, lane, requests, now_ns)
 
     def _origin(self, origin: str) -> int:
         digest = sha256(origin.encode()).hexdigest()
@@ -268,23 +271,6 @@ class SqliteStore:
         execute("INSERT OR IGNORE INTO origin (digest, origin) VALUES (?, ?)", (digest, origin))
         row = execute("SELECT id FROM origin WHERE digest = ?", (digest,)).fetchone()
         return int(row[0])
-
-    # -- deliveries ---------------------------------------------------------------------------------------------------
-
-    def claim(self, *, now_ns: int, lease_s: float, limit: int, tracer_name: str | None = None) -> list[Claim]:
-        """Lease due deliveries, the longest due first. See `Ledger.claim`."""
-        self._finish_rollback()
-        return self._ledger.claim(now_ns=now_ns, lease_s=lease_s, limit=limit, tracer_name=tracer_name)
-
-    def ack(self, claim: Claim, *, now_ns: int) -> bool:
-        """A backend took a request. False if the lease was lost: then nothing changes. See `Ledger.ack`."""
-        self._finish_rollback()
-        return self._ledger.ack(claim, now_ns=now_ns)
-
-    def release(self, claim: Claim, *, error: str, next_attempt_ns: int | None) -> bool:
-        """A delivery failed: due again at a time, or a dead letter if that is None. See `Ledger.release`."""
-        self._finish_rollback()
-        return self._ledger.release(claim, error=error, next_attempt_ns=next_attempt_ns)
 
     # -- journals -----------------------------------------------------------------------------------------------------
 
@@ -312,8 +298,7 @@ class SqliteStore:
         """
         now_ns = time_ns()
         execute = self._connection.execute
-        self._begin(durable=True)
-        try:
+        with self._transaction(durable=True):
             self._put_journal(state)
             execute("UPDATE journal SET ended_ns = ? WHERE journal_id = ?", (now_ns, state.journal_id))
             mine = execute(
@@ -325,10 +310,6 @@ class SqliteStore:
                 for (request,) in mine
                 if execute("SELECT 1 FROM request_journal WHERE request = ?", (request,)).fetchone() is None
             ]
-            execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
         self._is_stale = True
         return [request_id for request_id in left if request_id is not None]
 
@@ -345,25 +326,23 @@ class SqliteStore:
         )
         if not interrupted.rowcount:
             return None
-        request_id, tracers = execute("SELECT request_id, tracers FROM request WHERE id = ?", (request,)).fetchone()
-        for name, kind, config in msgspec.json.decode(tracers) if tracers else []:
-            row = self._delivery_row(request, name, kind, msgspec.json.encode(config).decode(), journal_id, now_ns)
-            execute(_INSERT_DELIVERY, row)
+        (request_id,) = execute("SELECT request_id FROM request WHERE id = ?", (request,)).fetchone()
+        entry = self._load_request(request_id)
+        assert entry is not None
+        due = [
+            Due(entry, name, kind, msgspec.json.encode(config).decode(), target, policy, journal_id)
+            for name, kind, config, target, policy in msgspec.json.decode(entry.tracers or "[]")
+        ]
+        self._note_due(due, now_ns)
         return str(request_id)
 
     def forget_journal(self, state: JournalState) -> None:
         """Fold an ended journal's counts into the totals. Only after its files are gone for good (directory synced)."""
-        execute = self._connection.execute
-        self._begin(durable=False)
-        try:
-            if execute("DELETE FROM journal WHERE journal_id = ?", (state.journal_id,)).rowcount:
+        with self._transaction(durable=False):
+            if self._connection.execute("DELETE FROM journal WHERE journal_id = ?", (state.journal_id,)).rowcount:
                 counts = {"records_stored": state.stored, "records_set_aside": state.set_aside}
                 counts |= {f"dropped:{reason}": n for reason, n in state.dropped.items()}
                 self._connection.executemany(ADD_TOTAL, [(name, n) for name, n in counts.items() if n])
-            execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
         self._origins.pop(state.journal_id, None)
 
     def checkpoint(self) -> None:

@@ -141,6 +141,8 @@ class TraceStore:
         status: str | None = None,
         error: str | None = None,
         end_time: Time = None,
+        target: str | None = None,
+        policy: dict[str, Any] | None = None,
     ) -> None:
         """Record that a request is complete and due to a tracer; call it once for each tracer.
 
@@ -150,11 +152,13 @@ class TraceStore:
         :param tracer_name: what the delivery is known by; ``tracer_type`` if not given.
         :param status: `completed`, `failed` or `interrupted`; anything else counts as completed.
         :param end_time: now if not given.
+        :param target: "module:Class" of the tracer; if not given, it is found among the plugins by its type.
+        :param policy: which requests the tracer wants, see `hush_core.store.policy`; all if not given.
         """
         self.record((
             REQUEST_COMPLETE, request_id, tracer_type, tracer_config, tags,
             tracer_type if tracer_name is None else tracer_name, workflow_name, user_id, session_id, status, error,
-            time_ns() if end_time is None else end_time,
+            time_ns() if end_time is None else end_time, target, policy,
         ))  # fmt: skip
         if self._too_deep:
             self._count_lost()

@@ -64,10 +64,8 @@ def test_a_request_that_runs_is_never_deleted(hush: Hush, tmp_path: Path) -> Non
 
 def test_what_had_not_been_delivered_is_named(hush: Hush, requests: Path) -> None:
     database = TraceDatabase(requests)
-    database.connection.execute(
-        "INSERT INTO delivery (request, tracer_name, tracer_type, status, due_ns) SELECT id, 'p', 'P', 'pending', 0"
-        " FROM request"
-    )
+    for (row,) in database.connection.execute("SELECT id FROM request").fetchall():
+        database.delivery(row)
     database.close()
     assert "Deleted 0 requests" in hush.output("prune", "--keep", "1d")
     assert "had not been delivered to every tracer" in hush.output("prune", "--max-size", "100KB")

@@ -126,11 +126,8 @@ def test_an_interrupted_request_says_so(hush: Hush, database: TraceDatabase) -> 
 
 def test_a_delivery_that_is_not_done_is_named(hush: Hush, database: TraceDatabase) -> None:
     row = database.request("r")
-    database.connection.executemany(
-        "INSERT INTO delivery (request, tracer_name, tracer_type, status, attempts, last_error, due_ns)"
-        " VALUES (?, ?, 'X', ?, 2, ?, 0)",
-        [(row, "prod", "pending", "503 busy"), (row, "local", "flushed", None)],
-    )
+    database.delivery(row, "prod", attempts=2, last_error="503 busy")
+    database.delivery(row, "local", status="flushed", attempts=2)
     shown = hush.output("show")
     assert "prod: pending after 2 attempts 503 busy" in shown
     assert "local" not in shown

@@ -221,14 +221,14 @@ def test_a_duplicate_completion_changes_nothing_and_is_due_once(stored: StoreUnd
     stored.put(node(), due, due)
     stored.put(due)
     assert stored.request["status"] == COMPLETED
-    delivery = stored.row("SELECT * FROM delivery")
+    delivery = stored.row("SELECT * FROM deliveries")
     assert (delivery["tracer_name"], delivery["tracer_type"]) == ("prod", "Langfuse")
     assert (delivery["tracer_config"], delivery["status"]) == ('{"url":"x"}', "pending")
 
 
 def test_a_request_is_due_once_to_each_of_its_tracers(stored: StoreUnderTest) -> None:
     stored.put(complete(tracer_type="A"), complete(tracer_type="B"), complete(tracer_type="LocalTracer"))
-    assert [(row["tracer_name"], row["status"]) for row in stored.rows("SELECT * FROM delivery ORDER BY id")] == [
+    assert [(row["tracer_name"], row["status"]) for row in stored.rows("SELECT * FROM deliveries ORDER BY id")] == [
         ("A", "pending"), ("B", "pending"), ("LocalTracer", "flushed"),
     ]  # fmt: skip
 
@@ -254,7 +254,7 @@ def test_a_request_whose_process_ended_is_interrupted_and_due_so(stored: StoreUn
     assert stored.end() == ["r"]
     assert stored.request["status"] == INTERRUPTED
     assert [found["status"] for found in stored.nodes] == [NODE_OK, NODE_INTERRUPTED]
-    delivery = stored.row("SELECT * FROM delivery")
+    delivery = stored.row("SELECT * FROM deliveries")
     assert (delivery["tracer_name"], delivery["tracer_config"], delivery["status"]) == (
         "prod",
         '{"url":"x"}',

@@ -9,76 +9,181 @@ import msgspec
 import pytest
 
 from hush_core.model import REQUEST_COMPLETE
+from hush_core.store.ledger import Claim, Lane, Release
 from hush_core.store.sqlite import JournalState, Slice, SqliteStore
 
 SECOND = 1_000_000_000
 
 
-def complete(request_id: str, tracer: str) -> bytes:
-    return msgspec.msgpack.encode((REQUEST_COMPLETE, request_id, "MyTracer", {"url": "x"}, None, tracer))
+def complete(request_id: str, tracer: str, policy: object = None) -> bytes:
+    fields = (
+        request_id,
+        "MyTracer",
+        {"url": "x"},
+        None,
+        tracer,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        "m:MyTracer",
+        policy,
+    )
+    return msgspec.msgpack.encode((REQUEST_COMPLETE, *fields))
+
+
+class Deliveries:
+    """A store with three requests: two are due to tracer "a", one of them also to "b"; the third to "local"."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = SqliteStore(path)
+        self.ledger = self.store.ledger
+        records = [complete("r1", "a"), complete("r2", "a"), complete("r2", "b")]
+        records.append(msgspec.msgpack.encode((REQUEST_COMPLETE, "r3", "LocalTracer", {}, None)))
+        state = JournalState("00" * 16, 1, 0, 0, 512, first=1)
+        self.store.put([Slice(state, records, None)], keep_refused=lambda *_: pytest.fail("a record was refused"))
+        (self.now,) = self.one("SELECT max(due_ns) + 1 FROM delivery")
+
+    def one(self, sql: str) -> tuple[int, ...]:
+        row: tuple[int, ...] = self.store.connection.execute(sql).fetchone()
+        return row
+
+    def lane(self, name: str) -> Lane:
+        return Lane(self.one(f"SELECT id FROM tracer WHERE tracer_name = '{name}'")[0], 0)
+
+    def claim(self, name: str, *, after_s: float = 0, limit: int = 10) -> list[Claim]:
+        return self.ledger.claim(self.lane(name), now_ns=self.now + int(after_s * SECOND), lease_s=60, limit=limit)
+
+    def release(self, name: str, *releases: Release) -> None:
+        self.ledger.release(self.lane(name), releases, now_ns=self.now)
+
+    def statuses(self) -> list[str]:
+        return [row[0] for row in self.store.connection.execute("SELECT status FROM delivery ORDER BY id")]
+
+    def totals(self, name: str) -> tuple[int, ...]:
+        return self.one(f"SELECT sent, failed, skipped FROM tracer WHERE tracer_name = '{name}'")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "traces.db")
-    state = JournalState("00" * 16, 1, 0, 0, 512, first=1)
-    records = [complete("r1", "a"), complete("r2", "a"), complete("r2", "b"), complete("r3", "local")]
-    records.append(msgspec.msgpack.encode((REQUEST_COMPLETE, "r3", "LocalTracer", {}, None)))
-    opened.put([Slice(state, records, None)], keep_refused=lambda *_: pytest.fail("a record was refused"))
+def due(tmp_path: Path) -> Iterator[Deliveries]:
+    opened = Deliveries(tmp_path / "traces.db")
     yield opened
-    opened.close()
+    opened.store.close()
 
 
-def now(store: SqliteStore) -> int:
-    """An instant at which everything that was put is due."""
-    (latest,) = store.connection.execute("SELECT max(due_ns) FROM delivery").fetchone()
-    return int(latest) + 1
+def test_what_is_due_to_the_local_tracer_is_flushed_at_once(due: Deliveries) -> None:
+    assert due.statuses() == ["pending", "pending", "pending", "flushed"]
+    assert due.totals("LocalTracer") == (1, 0, 0)
 
 
-def statuses(store: SqliteStore) -> list[str]:
-    return [row[0] for row in store.connection.execute("SELECT status FROM delivery ORDER BY id")]
+def test_new_lanes_are_those_in_which_something_is_pending(due: Deliveries) -> None:
+    assert due.ledger.take_new_lanes() == {due.lane("a"), due.lane("b")} == due.ledger.lanes()
+    assert due.ledger.take_new_lanes() == set()
 
 
-def test_what_is_due_to_the_local_tracer_is_flushed_at_once(store: SqliteStore) -> None:
-    assert statuses(store) == ["pending", "pending", "pending", "pending", "flushed"]
+def test_a_claim_takes_only_its_lanes_deliveries_and_counts_the_attempt(due: Deliveries) -> None:
+    assert [(claim.attempt, claim.fence) for claim in due.claim("a")] == [(1, 1), (1, 1)]
+    assert due.claim("a") == []
+    assert due.claim("b") != []
 
 
-def test_a_claim_takes_only_its_tracers_deliveries_and_counts_the_attempt(store: SqliteStore) -> None:
-    claims = store.claim(now_ns=now(store), lease_s=60, limit=10, tracer_name="a")
-    assert [(claim.tracer_name, claim.attempt, claim.fence) for claim in claims] == [("a", 1, 1), ("a", 1, 1)]
-    assert store.claim(now_ns=now(store), lease_s=60, limit=10, tracer_name="a") == []
+def test_a_claim_takes_no_more_than_it_was_asked_for_the_longest_due_first(due: Deliveries) -> None:
+    (first,) = due.claim("a", limit=1)
+    (second,) = due.claim("a", limit=1)
+    assert first.request < second.request
 
 
-def test_an_acknowledged_delivery_is_never_claimed_again(store: SqliteStore) -> None:
-    (claim,) = store.claim(now_ns=now(store), lease_s=1, limit=1)
-    assert store.ack(claim, now_ns=now(store))
-    later = now(store) + 3600 * SECOND
-    assert claim.id not in [again.id for again in store.claim(now_ns=later, lease_s=1, limit=10)]
+def test_an_acknowledged_delivery_is_never_claimed_again_and_counted_once(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    assert due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now) == 1
+    assert due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now) == 0
+    assert due.claim("b", after_s=3600) == []
+    assert due.totals("b") == (1, 0, 0)
 
 
-def test_a_lease_that_ran_out_is_claimed_anew_and_the_late_acknowledgement_changes_nothing(store: SqliteStore) -> None:
-    (first,) = store.claim(now_ns=now(store), lease_s=5, limit=1, tracer_name="b")
-    assert store.claim(now_ns=now(store) + 4 * SECOND, lease_s=5, limit=1, tracer_name="b") == []
-    (second,) = store.claim(now_ns=now(store) + 6 * SECOND, lease_s=5, limit=1, tracer_name="b")
+def test_a_late_word_of_an_attempt_that_lost_its_lease_changes_nothing(due: Deliveries) -> None:
+    (first,) = due.claim("b")
+    assert due.ledger.reclaim() == 1
+    (second,) = due.claim("b")
     assert (second.attempt, second.fence) == (2, 2)
-    assert not store.ack(first, now_ns=now(store))
-    assert not store.release(first, error="late", next_attempt_ns=None)
-    assert store.ack(second, now_ns=now(store))
+    assert due.ledger.ack(due.lane("b"), [(first, None)], now_ns=due.now) == 0
+    due.release("b", Release(first, "failed", "late"))
+    assert due.statuses()[2] == "flushing"
+    assert due.ledger.ack(due.lane("b"), [(second, None)], now_ns=due.now) == 1
 
 
-def test_a_released_delivery_waits_for_its_next_attempt_with_the_error_to_be_seen(store: SqliteStore) -> None:
-    (claim,) = store.claim(now_ns=now(store), lease_s=60, limit=1, tracer_name="b")
-    at = now(store) + 30 * SECOND
-    assert store.release(claim, error="503 from the backend", next_attempt_ns=at)
-    assert store.claim(now_ns=at - 1, lease_s=60, limit=10, tracer_name="b") == []
-    (again,) = store.claim(now_ns=at, lease_s=60, limit=10, tracer_name="b")
+def test_a_released_delivery_waits_for_its_next_attempt_with_the_error_to_be_seen(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    at = due.now + 30 * SECOND
+    due.release("b", Release(claim, "pending", "503 from the backend", at))
+    assert due.ledger.next_due_ns(due.lane("b")) == at
+    assert due.claim("b", after_s=29) == []
+    (again,) = due.claim("b", after_s=30)
     assert again.attempt == 2
-    row = store.connection.execute("SELECT last_error FROM delivery WHERE id = ?", (claim.id,)).fetchone()
-    assert row == ("503 from the backend",)
+    sql = "SELECT last_error FROM {} WHERE id = {}"
+    assert due.one(sql.format("delivery", claim.id)) == ("503 from the backend",)
+    assert due.one(sql.format("tracer", due.lane("b").tracer)) == ("503 from the backend",)
 
 
-def test_a_dead_letter_is_kept_and_not_claimed(store: SqliteStore) -> None:
-    (claim,) = store.claim(now_ns=now(store), lease_s=60, limit=1, tracer_name="b")
-    assert store.release(claim, error="400: refused for good", next_attempt_ns=None)
-    assert store.claim(now_ns=now(store) + 10**9 * SECOND, lease_s=60, limit=10, tracer_name="b") == []
-    assert "failed" in statuses(store)
+def test_what_was_not_tried_after_all_has_no_attempt_counted(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    due.release("b", Release(claim, "pending", is_attempt=False))
+    (again,) = due.claim("b")
+    assert again.attempt == 1
+
+
+def test_a_dead_letter_is_kept_counted_and_not_claimed(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    due.release("b", Release(claim, "failed", "400: refused for good"))
+    assert due.claim("b", after_s=10**8) == []
+    assert due.statuses()[2] == "failed"
+    assert due.totals("b") == (0, 1, 0)
+
+
+def test_a_dead_letter_is_due_again_when_it_is_redriven(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    due.release("b", Release(claim, "failed", "400"))
+    due.ledger.take_new_lanes()
+    assert due.ledger.redrive("a", None, due.now) == 0
+    assert due.ledger.redrive("b", "r1", due.now) == 0
+    assert due.ledger.redrive("b", "r2", due.now) == 1
+    assert due.ledger.take_new_lanes() == {due.lane("b")}
+    (again,) = due.claim("b")
+    assert again.attempt == 1
+
+
+def test_flush_now_lifts_every_wait_of_a_tracer(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    due.release("b", Release(claim, "pending", "503", due.now + 3600 * SECOND))
+    due.ledger.note(due.lane("b").tracer, failures=7, retry_ns=due.now + 300 * SECOND, paused="401")
+    assert due.ledger.flush_now("b", due.now) == (1, {due.lane("b").tracer})
+    assert due.ledger.row(due.lane("b").tracer)[2:] == (0, 0, None)
+    assert due.claim("b") != []
+
+
+def test_a_stored_request_can_be_sent_to_a_tracer_that_never_got_it(due: Deliveries) -> None:
+    requests = [row[0] for row in due.store.connection.execute("SELECT id FROM request ORDER BY id")]
+    assert due.ledger.send_again(due.lane("b"), requests, due.now, again=False) == 2
+    assert len(due.claim("b")) == 3
+
+
+def test_what_was_delivered_is_sent_again_only_on_request_and_what_is_under_way_is_not(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    assert due.ledger.send_again(due.lane("b"), [claim.request], due.now, again=True) == 0
+    due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now)
+    assert due.ledger.send_again(due.lane("b"), [claim.request], due.now, again=False) == 0
+    assert due.ledger.send_again(due.lane("b"), [claim.request], due.now, again=True) == 1
+    (again,) = due.claim("b")
+    assert again.attempt == 1
+
+
+def test_untried_counts_what_nothing_is_in_the_way_of(due: Deliveries) -> None:
+    assert due.ledger.untried() == (3, 3)
+    (claim,) = due.claim("b")
+    assert due.ledger.untried() == (3, 3)
+    due.release("b", Release(claim, "pending", "503", due.now + SECOND))
+    assert due.ledger.untried() == (2, 3)
+    due.ledger.note(due.lane("a").tracer, failures=0, retry_ns=0, paused="no plugin")
+    assert due.ledger.untried() == (0, 3)

@@ -225,11 +225,7 @@ def test_a_payload_that_is_not_json_stays_text(database: TraceDatabase) -> None:
 
 def test_deliveries_are_part_of_a_request(database: TraceDatabase) -> None:
     row = database.request("r")
-    database.connection.execute(
-        "INSERT INTO delivery (request, tracer_name, tracer_type, status, attempts, last_error, due_ns)"
-        " VALUES (?, 'prod', 'LangfuseTracer', 'pending', 2, '503', 0)",
-        (row,),
-    )
+    database.delivery(row, tracer_type="LangfuseTracer", attempts=2, last_error="503")
     [delivery] = get_request(database.path, "r").deliveries
     assert delivery.as_dict() == {
         "tracer_name": "prod",

@@ -340,7 +340,9 @@ class StoreMachine(RuleBasedStateMachine):
                 for each in request.nodes
             ]
             assert {tag for (tag,) in query("SELECT tag FROM request_tag WHERE request = ?", (key,))} == {*request.tags}
-            due = query("SELECT tracer_name FROM delivery WHERE request = ?", (key,)).fetchall()
+            due = query(
+                "SELECT tracer_name FROM delivery JOIN tracer ON tracer.id = tracer WHERE request = ?", (key,)
+            ).fetchall()
             assert sorted(name for (name,) in due) == sorted(request.due)
             open_in = query("SELECT journal_id FROM request_journal WHERE request = ?", (key,)).fetchall()
             assert {journal for (journal,) in open_in} == request.journals

@@ -90,6 +90,15 @@ class TraceDatabase:
         self.connection.execute("UPDATE request SET node_count = node_count + 1 WHERE id = ?", (request,))
         return number
 
+    def delivery(
+        self, request: int, tracer_name: str = "prod", *, tracer_type: str = "MyTracer", **columns: Any
+    ) -> int:
+        """Put one delivery of a request, given by its row; gives the delivery's row."""
+        execute = self.connection.execute
+        execute("INSERT OR IGNORE INTO tracer (tracer_name, tracer_type) VALUES (?, ?)", (tracer_name, tracer_type))
+        (tracer,) = execute("SELECT id FROM tracer WHERE tracer_name = ?", (tracer_name,)).fetchone()
+        return self._insert("delivery", {"request": request, "tracer": tracer, "due_ns": NOON_NS, **columns})
+
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         marks = ", ".join("?" * len(row))
         cursor = self.connection.execute(
@@ -130,9 +139,12 @@ def fill(path: Path, requests: int, nodes_each: int = 3) -> None:
             " duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             node_rows,
         )
+        with_rows.execute(
+            "INSERT INTO tracer (id, tracer_name, tracer_type, sent) VALUES (1, 'LocalTracer', 'LocalTracer', ?)",
+            (len(request_rows),),
+        )
         with_rows.executemany(
-            "INSERT INTO delivery (request, tracer_name, tracer_type, status, due_ns)"
-            " VALUES (?, 'LocalTracer', 'LocalTracer', 'flushed', 0)",
+            "INSERT INTO delivery (request, tracer, status, due_ns) VALUES (?, 1, 'flushed', 0)",
             [(row[0],) for row in request_rows],
         )
         with_rows.executemany("INSERT INTO node_payload (node, input_data, output_data) VALUES (?, ?, ?)", payload_rows)

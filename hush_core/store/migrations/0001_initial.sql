@@ -20,7 +20,7 @@ CREATE TABLE request (
     total_tokens      INTEGER,
     cost_usd          REAL,
     recorded_ns       INTEGER NOT NULL,                     -- when the store first saw it: the order of `hush traces`
-    tracers           TEXT                                  -- JSON [[name, type, config], ...]: due if interrupted
+    tracers           TEXT                                  -- JSON [[name, type, config, target, policy], ...]
 );
 CREATE INDEX request_by_recorded ON request (recorded_ns);
 CREATE INDEX request_by_workflow ON request (workflow_name, recorded_ns);
@@ -73,26 +73,47 @@ CREATE TABLE node_payload (
     media       TEXT
 );
 
+-- One row per tracer: a name, a class and a configuration (secrets as references). What its backend did lately is here,
+-- so that a new writer goes on as gently as the last one.
+CREATE TABLE tracer (
+    id            INTEGER PRIMARY KEY,
+    tracer_name   TEXT    NOT NULL,
+    tracer_type   TEXT    NOT NULL,                        -- the name of its class
+    target        TEXT    NOT NULL DEFAULT '',             -- "module:Class"; empty: found by type among the plugins
+    tracer_config TEXT    NOT NULL DEFAULT '{}',
+    failures      INTEGER NOT NULL DEFAULT 0,              -- attempts that failed in a row
+    retry_ns      INTEGER NOT NULL DEFAULT 0,              -- no attempt before: its breaker is open, or it was told to wait
+    paused        TEXT,                                    -- what somebody has to put right; tried slowly meanwhile
+    last_error    TEXT,
+    last_error_ns INTEGER,
+    last_sent_ns  INTEGER,
+    sent          INTEGER NOT NULL DEFAULT 0,              -- deliveries ever, also of requests that are pruned since
+    failed        INTEGER NOT NULL DEFAULT 0,              -- dead letters ever
+    skipped       INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (tracer_name, tracer_type, target, tracer_config)
+);
+
 -- One row per request and tracer it is due to.
 CREATE TABLE delivery (
     id              INTEGER PRIMARY KEY,
     request         INTEGER NOT NULL REFERENCES request (id) ON DELETE CASCADE,
-    tracer_name     TEXT    NOT NULL,
-    tracer_type     TEXT    NOT NULL,
-    tracer_config   TEXT    NOT NULL DEFAULT '{}',
-    origin          INTEGER REFERENCES origin (id),
-    status          TEXT    NOT NULL DEFAULT 'pending',    -- pending | flushing | flushed | failed
+    tracer          INTEGER NOT NULL REFERENCES tracer (id),
+    origin          INTEGER NOT NULL DEFAULT 0,            -- of table origin; 0: not known
+    status          TEXT    NOT NULL DEFAULT 'pending',    -- pending | flushing | flushed | failed | skipped
     attempts        INTEGER NOT NULL DEFAULT 0,
     next_attempt_ns INTEGER NOT NULL DEFAULT 0,
     lease_until_ns  INTEGER,
     lease_fence     INTEGER NOT NULL DEFAULT 0,
     last_error      TEXT,
     due_ns          INTEGER NOT NULL,
+    attempted_ns    INTEGER,                               -- when the last attempt began
     flushed_ns      INTEGER,
-    UNIQUE (request, tracer_name, tracer_type, tracer_config)
+    UNIQUE (request, tracer)
 );
-CREATE INDEX delivery_due ON delivery (tracer_name, next_attempt_ns) WHERE status IN ('pending', 'flushing');
-CREATE INDEX delivery_failed ON delivery (tracer_name) WHERE status = 'failed';
+CREATE INDEX delivery_due      ON delivery (tracer, origin, next_attempt_ns) WHERE status = 'pending';
+CREATE INDEX delivery_flushing ON delivery (tracer, origin, lease_until_ns) WHERE status = 'flushing';
+CREATE INDEX delivery_failed   ON delivery (tracer) WHERE status = 'failed';
+CREATE INDEX delivery_skipped  ON delivery (tracer) WHERE status = 'skipped';
 
 -- Where requests come from: what a delivery process needs in order to be started as the app would start it.
 CREATE TABLE origin (
@@ -156,7 +177,8 @@ JOIN request r ON r.id = n.request
 LEFT JOIN node_payload p ON p.node = n.id;
 
 CREATE VIEW deliveries AS
-SELECT d.id, r.request_id, d.tracer_name, d.tracer_type, d.tracer_config, d.status, d.attempts, d.last_error,
-       d.next_attempt_ns, d.due_ns, d.flushed_ns
+SELECT d.id, r.request_id, t.tracer_name, t.tracer_type, t.target, t.tracer_config, d.status, d.attempts, d.last_error,
+       d.next_attempt_ns, d.due_ns, d.attempted_ns, d.flushed_ns
 FROM delivery d
-JOIN request r ON r.id = d.request;
+JOIN request r ON r.id = d.request
+JOIN tracer t ON t.id = d.tracer;

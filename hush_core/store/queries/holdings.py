@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hush_core.model import COMPLETED, DEAD, FLUSHING, PENDING
+from hush_core.model import COMPLETED, DEAD, FLUSHING, PENDING, SKIPPED
 from hush_core.store.queries.reader import reading
 
 _JOURNAL_FIELDS: Final = (
@@ -42,7 +42,7 @@ class Holdings(msgspec.Struct):
     requests: dict[str, int]  #: by status
     nodes: int
     delivered: int  #: requests and tracers, each pair once
-    undelivered: dict[str, dict[str, int]]  #: tracer -> pending, flushing or failed -> count
+    undelivered: dict[str, dict[str, int]]  #: tracer -> pending, flushing, failed or skipped -> count
     journals: list[JournalRow]
     totals: dict[str, int]  #: of journals that are gone: records_stored, records_set_aside, dropped:<reason>, ...
 
@@ -75,12 +75,15 @@ def load_holdings(db_path: Path | str) -> Holdings:
 
 
 def _undelivered(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
-    """What is not delivered, by tracer and state; found by the indexes of what is due and of what has failed."""
+    """What is not delivered, by tracer and state."""
     counted: dict[str, dict[str, int]] = {}
-    for condition in (f"status IN ('{PENDING}', '{FLUSHING}')", f"status = '{DEAD}'"):
-        sql = f"SELECT tracer_name, status, count(*) FROM delivery WHERE {condition} GROUP BY tracer_name, status"
-        for tracer, status, count in _all(connection, sql):
-            counted.setdefault(tracer, {})[status] = count
+    names = dict(_all(connection, "SELECT id, tracer_name FROM tracer"))
+    for state in (PENDING, FLUSHING, DEAD, SKIPPED):  # each has an index of its own
+        for tracer, count in _all(
+            connection, f"SELECT tracer, count(*) FROM delivery WHERE status = '{state}' GROUP BY tracer"
+        ):
+            states = counted.setdefault(names[tracer], {})
+            states[state] = states.get(state, 0) + count
     return counted
 
 

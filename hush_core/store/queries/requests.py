@@ -235,7 +235,9 @@ def _name(request: StoredRequest) -> str:
 
 def load_deliveries(connection: sqlite3.Connection, request: int) -> list[StoredDelivery]:
     """What became of a request, given by its row, at each of its tracers."""
-    rows = connection.execute(
-        f"SELECT {', '.join(StoredDelivery.__struct_fields__)} FROM delivery WHERE request = ? ORDER BY id", (request,)
-    ).fetchall()
+    columns = ", ".join(
+        f"{'t' if name.startswith('tracer_') else 'd'}.{name}" for name in StoredDelivery.__struct_fields__
+    )
+    sql = f"SELECT {columns} FROM delivery d JOIN tracer t ON t.id = d.tracer WHERE d.request = ? ORDER BY d.id"
+    rows = connection.execute(sql, (request,)).fetchall()
     return [StoredDelivery(**dict(zip(StoredDelivery.__struct_fields__, row, strict=True))) for row in rows]
