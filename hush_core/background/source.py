@@ -19,6 +19,7 @@ from hush_core.journal.format import (
     ENDED_AT,
     FAULT_AT,
     HEADER_BYTES,
+    SET_ASIDE,
     STORED_AT,
     JournalTooNewError,
     SegmentHeader,
@@ -40,7 +41,6 @@ from hush_core.journal.reader import (
 from hush_core.store.sqlite import JournalState, Slice
 from hush_core.system import Files
 
-SET_ASIDE: Final = "set-aside"
 _READ_AT_FIRST: Final = 16 * 1024
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
+from hush_core.cli.render import plural
 from hush_core.errors import ConfigError, StoreError
-from hush_core.journal.format import journal_directory
-from hush_core.store.account import Account, take_account
+from hush_core.journal.format import SET_ASIDE, WRITER_LOG, journal_directory
+from hush_core.store.account import Account, JournalAccount, take_account
 from hush_core.store.queries.holdings import Holdings
 from hush_core.store.queries.reader import OlderSchemaError
 
@@ -24,6 +25,8 @@ _LITTLE_SPACE_BYTES: Final = 200_000_000
 _REMOTE_FILESYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs", "glusterfs", "ceph"}
 )
+#: So many records may be missing because as many calls were interrupted; more are a loss.
+_FEW: Final = 3
 _LOG_LINES: Final = 3
 _ANSWER_S: Final = 2.0
 
@@ -135,7 +138,7 @@ def _examine_writer(seen: Examination, not_stored: str | None) -> None:
 
 def _look_at_log(seen: Examination) -> str:
     """Where the writer's log is, and its end."""
-    path = seen.journal_path / "writer.log"
+    path = seen.journal_path / WRITER_LOG
     try:
         end = path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
     except OSError:
@@ -161,9 +164,20 @@ def _examine_records(seen: Examination) -> None:
                 "records",
                 f"The journal {journal.journal_id} of process {journal.pid} does not add up: its records took "
                 f"{journal.numbered:,} numbers, but {journal.accepted:,} are accounted for.",
-                "This is a defect of hush, or somebody changed its files. Please report it with this output.",
+                _explanation(journal),
             )
     _examine_lost(seen, seen.account)
+
+
+def _explanation(journal: JournalAccount) -> str:
+    defect = "a defect of hush, or somebody changed its files. Please report it with this output."
+    if -_FEW <= journal.difference < 0:
+        # Between the number that a record takes and its place in the journal there is no lock to undo it.
+        return (
+            "Ctrl+C, or a signal handler that raises, may have ended a call before it had recorded anything: then "
+            f"nothing was promised, and nothing is to be done. If there was none of that, it is {defect}"
+        )
+    return f"This is {defect}"
 
 
 def _count(seen: Examination) -> tuple[Account, Holdings | None]:
@@ -177,13 +191,21 @@ def _count(seen: Examination) -> tuple[Account, Holdings | None]:
 
 
 def _examine_lost(seen: Examination, account: Account) -> None:
-    kept = _files_in(seen.journal_path / "set-aside")
-    if kept:
+    folder = seen.journal_path / SET_ASIDE
+    kept = _files_in(folder)
+    if kept and not account.set_aside and all(path.suffix == ".bytes" for path in kept):
+        seen.note(
+            "records",
+            f"What a process was writing when it died is kept, torn, as {plural(len(kept), 'file')}: no record is "
+            "known to be lost with it, since that call had not returned.",
+            f"Nothing. Delete {folder} when you like.",
+        )
+    elif kept:
         seen.problem(
             "records",
-            f"{account.set_aside:,} records could not be read and are kept as {len(kept):,} files.",
-            f"Look at {seen.journal_path / 'set-aside'}: *.record are whole (a newer hush-core may read them), *.bytes "
-            "are what was torn. Delete them when you need them no more.",
+            f"{plural(account.set_aside, 'record')} could not be read; kept: {plural(len(kept), 'file')}.",
+            f"Look at {folder}: *.record are whole (a newer hush-core may read them), *.bytes are what was torn. "
+            "Delete them when you need them no more.",
         )
     dropping = {reason for journal in account.journals if journal.alive for reason in journal.dropped}
     for reason, number in account.dropped.items():
@@ -198,6 +220,7 @@ _ADVICE: Final = {
     "disk full": "Free space on the disk: recording recovers by itself.",
     "no permission": "Let the app's user write to the database's folder: recording recovers by itself.",
     "input/output error": "Check the disk (dmesg, smartctl).",
+    "no descriptor": "Let the app open more files (`ulimit -n`): recording recovers by itself.",
 }
 
 

@@ -50,8 +50,15 @@ ENDED_AT: Final = 156  #: u32, set by the app when it leaves the segment: its fr
 #: could not keep, over its life.
 DROPPED_AT: Final = 160
 
-#: Why a record could not be kept. The order is part of the format; a new reason is added at the end.
-DROP_REASONS: Final = ("disk full", "no permission", "input/output error", "encoding failed", "too large", "other")
+#: Why a record could not be kept. The order is part of the format; a new reason is added at the end. Nothing counts
+#: "too large": what is above the limit is shrunk, never dropped; its place stays.
+DROP_REASONS: Final = (
+    "disk full", "no permission", "input/output error", "encoding failed", "too large", "other", "no descriptor",
+)  # fmt: skip
+
+# Beside the segments, in the journals' folder.
+SET_ASIDE: Final = "set-aside"  #: the folder of records and bytes that the writer could not read
+WRITER_LOG: Final = "writer.log"
 
 
 class JournalTooNewError(JournalError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hush_core.background.source import SET_ASIDE, Source, retire_segment
+from hush_core.background.source import Source, retire_segment
 from hush_core.journal.appender import SEGMENT_BYTES
 from hush_core.journal.format import (
     AWAKE_UNTIL_AT,
@@ -18,6 +18,7 @@ from hush_core.journal.format import (
     FRAME_HEADER_BYTES,
     FRAME_MAGIC_BYTES,
     HEADER_BYTES,
+    SET_ASIDE,
     STORED_AT,
 )
 from hush_core.journal.reader import segments

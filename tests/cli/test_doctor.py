@@ -16,6 +16,7 @@ from waiting import wait_until
 from hush_core import LocalTracer, code_node, get_store
 from hush_core.background.supervisor import control, get_background
 from hush_core.cli import examination
+from hush_core.journal.format import SET_ASIDE
 
 
 @code_node
@@ -110,20 +111,51 @@ def test_losses_of_processes_that_are_gone_are_noted_and_are_no_problem_for_ever
     assert seen["records"]["accepted"] == 13
 
 
+def set_aside(path: Path, name: str) -> None:
+    folder = Path(f"{path}.journal", SET_ASIDE)
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"?")
+
+
 def test_records_set_aside_are_a_problem_while_their_files_are_there(hush: Hush, path: Path) -> None:
-    kept = Path(f"{path}.journal", "set-aside")
-    kept.mkdir()
-    (kept / "x.record").write_bytes(b"?")
-    assert "are kept as 1 files. -> Look at" in problems(hush)
+    set_aside(path, "x.record")
+    assert "could not be read; kept: 1 file. -> Look at" in problems(hush)
 
 
-def test_counts_that_do_not_add_up_are_a_problem(hush: Hush, path: Path) -> None:
+def test_bytes_set_aside_that_were_counted_as_records_are_a_problem(hush: Hush, path: Path) -> None:
+    change_counts(path, "stored = stored - 2, set_aside = set_aside + 2")
+    set_aside(path, "x.bytes")
+    assert "2 records could not be read; kept: 1 file." in problems(hush)
+
+
+def test_the_torn_record_that_a_process_died_in_is_a_note_and_no_problem(hush: Hush, path: Path) -> None:
+    set_aside(path, "x.bytes")
+    code, seen = examined(hush)
+    assert code == 0
+    assert any("died is kept, torn, as 1 file" in note["what"] for note in seen["notes"])
+
+
+def change_counts(path: Path, change: str) -> None:
+    """Of this process's journal, as the database has them."""
     from hush_core.store.database import open_database
 
     connection = open_database(path)
-    connection.execute("UPDATE journal SET stored = stored - 1")
+    connection.execute(f"UPDATE journal SET {change}")
     connection.close()
-    assert "took 8 numbers, but 7 are accounted for" in problems(hush)
+
+
+def test_counts_that_do_not_add_up_are_a_problem(hush: Hush, path: Path) -> None:
+    change_counts(path, "stored = stored - 4")
+    said = problems(hush)
+    assert "took 8 numbers, but 4 are accounted for. -> This is a defect of hush" in said
+    assert "Ctrl+C" not in said
+
+
+def test_of_a_record_or_two_that_are_missing_it_says_that_an_interrupt_may_be_why(hush: Hush, path: Path) -> None:
+    change_counts(path, "stored = stored - 1")
+    said = problems(hush)
+    assert "took 8 numbers, but 7 are accounted for. -> Ctrl+C" in said
+    assert "If there was none of that, it is a defect of hush" in said
 
 
 def test_a_wrong_setting_is_a_problem_that_names_the_file(hush: Hush, path: Path) -> None:

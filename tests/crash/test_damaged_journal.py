@@ -15,9 +15,15 @@ from typing import Final, NamedTuple
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from hush_core.background.source import SET_ASIDE
 from hush_core.background.supervisor import journal_directory
-from hush_core.journal.format import FRAME_HEADER, FRAME_HEADER_BYTES, FRAME_MAGIC, HEADER_BYTES, unpack_header
+from hush_core.journal.format import (
+    FRAME_HEADER,
+    FRAME_HEADER_BYTES,
+    FRAME_MAGIC,
+    HEADER_BYTES,
+    SET_ASIDE,
+    unpack_header,
+)
 
 from .children import Acknowledgements, Child, drain, log_of, open_journal, run_writer
 from .history import Record, check_whole, expected, history, stored, totals
