@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from pathlib import Path
 from struct import error as StructError
 from time import monotonic, time_ns
@@ -40,6 +41,8 @@ MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 _TEND_EVERY: Final = 16
 #: How long to count records as dropped before trying the disk again, seconds.
 _RETRY_AFTER_S: Final = 0.5
+#: After so long without a failure the next one is news, seconds. Not at once: a disk may be full every other second.
+_NEWS_AFTER_S: Final = 60.0
 #: More records than one process can append: a sequence further from the journal's first is another journal's.
 _SEQUENCES: Final = 1 << 48
 
@@ -50,6 +53,8 @@ _REASON_OF_ERRNO: Final = {
     errno.EPERM: "no permission",
     errno.EROFS: "no permission",
     errno.EIO: "input/output error",
+    errno.EMFILE: "no descriptor",
+    errno.ENFILE: "no descriptor",
 }
 
 
@@ -73,6 +78,7 @@ class Journal:
     :param origin: gives the payload of the ORIGIN record that opens each journal.
     :param shrink: (payload, limit_bytes) -> a payload within the limit, for a record above ``max_record_bytes``.
     :param report: (problem, what was being done): the funnel for everything that may not reach the caller.
+    :param solved: (what was being done): what was reported of it is long over; the next report of it is news.
     :param power_safe: sync a segment before leaving it, so that `sync_to_disk` need only sync the last one.
     """
 
@@ -86,6 +92,7 @@ class Journal:
         origin: Callable[[], bytes],
         shrink: Callable[[bytes, int], bytes],
         report: Callable[[BaseException, str], None],
+        solved: Callable[[str], None] = lambda doing: None,
         max_record_bytes: int = MAX_RECORD_BYTES,
         power_safe: bool = False,
         files: Files = FILES,
@@ -95,6 +102,7 @@ class Journal:
         self._origin = origin
         self._shrink = shrink
         self._report = report
+        self._solved = solved
         self._max_record_bytes = max_record_bytes
         self._power_safe = power_safe
         self._files = files
@@ -113,6 +121,7 @@ class Journal:
         self._dropped = [0] * len(DROP_REASONS)
         self._retry_at = 0.0
         self._failure: OSError | None = None
+        self._failed_at = -inf
         self._names_synced = -1
         self._needs_origin = True
         self.first_sequence = int.from_bytes(os.urandom(8), "little") >> 2
@@ -175,13 +184,13 @@ class Journal:
         except OSError as problem:
             self._fail(problem)
         except Exception as problem:
-            self._count("other")
+            self._count("too large" if len(payload) > self._max_record_bytes else "other")
             self._report(problem, "appending a record to the journal")
         else:
             self.tend()
 
     def _put(self, payload: bytes, sequence: int) -> None:
-        frame = FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
+        frame = _frame(payload, sequence)
         while True:
             if self._segment is not None:
                 try:
@@ -197,13 +206,14 @@ class Journal:
             raise OSError(self._failure.errno, self._failure.strerror)
         self._leave_segment()
         self._files.make_directory(self.directory)  # also when somebody deleted it meanwhile
+        origin = self._origin_frame() if self._needs_origin else b""
         begun = self._header or SegmentHeader(0, os.urandom(16), 0, process_identity(), self.first_sequence, time_ns())
         self._number = number = self._number + 1
         if self._segment is not None:  # a signal handler recorded meanwhile, and did this already
             return
         self._header = begun
         capacity = SEGMENT_BYTES[min(number, len(SEGMENT_BYTES) - 1)]
-        while capacity < frame_bytes + HEADER_BYTES:
+        while capacity < HEADER_BYTES + len(origin) + frame_bytes:
             capacity *= 2
         segment = open_segment(self._files, self.directory, begun._replace(number=number), capacity)
         self._segment = self._segment or segment  # type: ignore[redundant-expr]  # see the next line
@@ -214,25 +224,22 @@ class Journal:
         try:
             if any(self._dropped):
                 segment.publish_dropped(self._dropped)
-            if self._needs_origin:
-                self._write_origin(segment)
+            if origin and self._needs_origin:
+                segment.write(origin)
+                self._needs_origin = False
             self._failure = None
         finally:
             self._install()
         self._let_go_of(None)
 
-    def _write_origin(self, segment: Segment) -> None:
-        sequence = self.first_sequence - 1  # outside the count of records: it is hush's own
+    def _origin_frame(self) -> bytes:
+        """The record that opens the journal; nothing if it cannot be made: a record is worth more than its origin."""
         try:
-            payload = self._origin()
-        except Exception as problem:  # a record is worth more than where it comes from
+            return _frame(self._origin(), self.first_sequence - 1)  # outside the count of records: it is hush's own
+        except Exception as problem:
             self._needs_origin = False
             self._report(problem, "describing where the records come from")
-            return
-        segment.write(
-            FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
-        )
-        self._needs_origin = False
+            return b""
 
     def _leave_segment(self) -> None:
         """Close the present segment. A signal handler may record, and so open the next, between any two steps."""
@@ -260,13 +267,17 @@ class Journal:
 
     def _fail(self, problem: OSError) -> None:
         """The disk refused. Count the record; look at the disk again after a while, not for every record."""
+        doing, now = f"writing the journal in {self.directory}", monotonic()
+        if now - self._failed_at > _NEWS_AFTER_S:
+            self._failure = None
+            self._solved(doing)
         first = self._failure is None or self._failure.errno != problem.errno
-        self._failure = problem
-        if self._segment is None and monotonic() >= self._retry_at:
-            self._retry_at = monotonic() + _RETRY_AFTER_S
-        self._count(_REASON_OF_ERRNO.get(problem.errno or 0, "input/output error"))
+        self._failure, self._failed_at = problem, now
+        if self._segment is None and now >= self._retry_at:
+            self._retry_at = now + _RETRY_AFTER_S
+        self._count(_REASON_OF_ERRNO.get(problem.errno or 0, "other"))
         if first:
-            self._report(problem, f"writing the journal in {self.directory}")
+            self._report(problem, doing)
 
     def drop(self, reason: str) -> None:
         """Count a record that could not even be encoded. It takes a sequence number like any other."""
@@ -363,6 +374,10 @@ class Journal:
         for segment in inherited:
             segment.disown()  # the fork may have come in the middle of an append, which now goes on in this process
             segment.release()
+
+
+def _frame(payload: bytes, sequence: int) -> bytes:
+    return FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
 
 
 def _no_segment(frame: bytes) -> None:

@@ -50,8 +50,7 @@ ENDED_AT: Final = 156  #: u32, set by the app when it leaves the segment: its fr
 #: could not keep, over its life.
 DROPPED_AT: Final = 160
 
-#: Why a record could not be kept. The order is part of the format; a new reason is added at the end. Nothing counts
-#: "too large": what is above the limit is shrunk, never dropped; its place stays.
+#: Why a record could not be kept. The order is part of the format; a new reason is added at the end.
 DROP_REASONS: Final = (
     "disk full", "no permission", "input/output error", "encoding failed", "too large", "other", "no descriptor",
 )  # fmt: skip

@@ -141,7 +141,7 @@ def test_a_record_that_cannot_be_shrunk_is_counted_and_reported_and_never_raises
     journal = journals.open(kind(), max_record_bytes=5_000_000, shrink=shrink)
     journal.append(b"x" * 5_000_001)
     journal.append(b"kept")
-    assert journal.dropped == {"other": 1}
+    assert journal.dropped == {"too large": 1}
     assert journals.records() == [b"kept"]
     assert journals.reports == [("RuntimeError", "appending a record to the journal")]
 
@@ -236,7 +236,10 @@ class Disk(Files):
         (errno.EPERM, "no permission"),
         (errno.EROFS, "no permission"),
         (errno.EIO, "input/output error"),
-        (errno.ENOTDIR, "input/output error"),
+        (errno.EMFILE, "no descriptor"),
+        (errno.ENFILE, "no descriptor"),
+        (errno.EFBIG, "other"),
+        (errno.ENOTDIR, "other"),
     ],
 )
 def test_a_refusing_disk_is_counted_by_reason_reported_once_and_recovered_from(
@@ -265,6 +268,27 @@ def test_a_refusing_disk_is_counted_by_reason_reported_once_and_recovered_from(
     assert journal.dropped == {reason: lost}
     assert unpack_dropped(journals.segments()[-1].read_bytes()) == {reason: lost}
     assert journals.records() == [b"kept"]
+
+
+def test_a_refusal_long_after_the_last_one_is_news_and_one_soon_after_is_not(
+    journals: Journals, kind: type[Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[str] = []
+    disk = Disk(kind())
+    journal = journals.open(disk, solved=solved.append, max_record_bytes=2 * SEGMENT_BYTES[-1])
+    doing = f"writing the journal in {journals.directory}"
+    now = 1e6
+    monkeypatch.setattr(appender, "monotonic", lambda: now)
+    for later, news in ((0, 1), (5, 1), (appender._NEWS_AFTER_S + 1, 2), (5, 2), (3600, 3)):
+        now += later
+        journal.append(b"kept")
+        disk.code = errno.ENOSPC
+        journal.append(bytes(SEGMENT_BYTES[-1]))  # needs a segment of its own
+        disk.code = None
+        assert solved == [doing] * news
+        assert ("OSError", doing) in journals.reports
+        journals.reports.clear()
+        now += appender._RETRY_AFTER_S
 
 
 def test_a_refusing_disk_is_not_asked_for_every_record(journals: Journals, kind: type[Files]) -> None:
@@ -305,6 +329,15 @@ def test_a_failure_of_another_kind_is_reported_too(
         disk.code = code
         journal.append(b"lost")
     assert [problem for problem, _ in journals.reports] == ["OSError", "PermissionError"]
+
+
+def test_an_origin_larger_than_the_first_segment_costs_no_record(journals: Journals, kind: type[Files]) -> None:
+    origin = b"o" * 300_000
+    journal = journals.open(kind(), origin=lambda: origin)
+    journal.append(b"x" * 200_000)
+    journal.append(b"y")
+    assert journals.records() == [origin, b"x" * 200_000, b"y"]
+    assert journal.dropped == {}
 
 
 def test_a_record_is_kept_even_if_nobody_can_say_where_it_comes_from(journals: Journals, kind: type[Files]) -> None:
