@@ -15,6 +15,7 @@ _SUMMARIES: Final = {
     "traces": "List requests, newest first.",
     "show": "Show one request as a tree of its nodes.",
     "tail": "Watch nodes as they begin and end.",
+    "stats": "Sum up requests by workflow, node and model: durations, errors, tokens, cost.",
     "doctor": "Check that every record is accounted for, and what to do if not.",
     "prune": "Delete old requests.",
 }

@@ -57,7 +57,7 @@ def test_an_unknown_command_names_the_one_that_is_meant(hush: Hush) -> None:
     result = hush("tracez")
     assert result.exit_code == 2
     assert "Did you mean 'traces'?" in result.stderr
-    assert "demo, traces, show, tail, doctor, prune" in result.stderr
+    assert f"Commands: {', '.join(_SUMMARIES)}." in result.stderr
 
 
 def test_the_version_is_that_of_the_package(hush: Hush) -> None:

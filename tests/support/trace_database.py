@@ -128,7 +128,10 @@ def fill(path: Path, requests: int, nodes_each: int = 3) -> None:
             node = (number - 1) * nodes_each + at + 1
             parent = "flow" if at else None
             name = f"step-{at}" if at else "flow"
-            node_rows.append((node, number, name, parent, at, "ok", start_ns + at * MS, start_ns + 200 * MS, 200.0))
+            took_ms = 10.0 + node * 7919 % 1000
+            calls = ("gpt-4o", 100, 20, 120, 0.001) if at == nodes_each - 1 else (None,) * 5
+            end_ns = start_ns + int((at + took_ms) * MS)
+            node_rows.append((node, number, name, parent, at, "ok", start_ns + at * MS, end_ns, took_ms, *calls))
             payload_rows.append((node, json.dumps({"question": "why " * 20}), json.dumps({"answer": "because " * 20})))
     marks = ", ".join("?" * len(REQUEST_COLUMNS))
     with with_rows:
@@ -136,7 +139,8 @@ def fill(path: Path, requests: int, nodes_each: int = 3) -> None:
         with_rows.executemany("INSERT INTO request_tag (tag, request) VALUES (?, ?)", tag_rows)
         with_rows.executemany(
             "INSERT INTO node (id, request, node_name, parent_name, execution_order, status, start_ns, end_ns,"
-            " duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " duration_ms, model, prompt_tokens, completion_tokens, total_tokens, cost_usd)"
+            f" VALUES ({', '.join('?' * 14)})",
             node_rows,
         )
         with_rows.execute(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from hush_core.errors import StoreError, UnknownRequestError
-from hush_core.model import COMPLETED, REQUEST_STATUSES
+from hush_core.model import COMPLETED, REQUEST_STATUSES, RUNNING
 from hush_core.store.queries.nodes import load_nodes
 from hush_core.store.queries.reader import reading
 from hush_core.store.rows import to_ns
@@ -123,20 +123,49 @@ def newest(
     connection: sqlite3.Connection, wanted: RequestFilter, *, limit: int, before: StoredRequest | None = None
 ) -> list[StoredRequest]:
     """One page, newest first: of the requests that meet the conditions, those older than one that is given."""
+    place = None if before is None else (before.recorded_ns, before.id)
+    return [to_request(row) for row in newest_rows(connection, wanted, REQUEST_COLUMNS, limit=limit, before=place)]
+
+
+def newest_rows(
+    connection: sqlite3.Connection,
+    wanted: RequestFilter,
+    columns: str,
+    *,
+    limit: int,
+    before: tuple[int, int] | None = None,
+) -> list[Any]:
+    """As `newest`, of some columns of `r`; a page's last request is given by its ``(recorded_ns, id)``."""
     if len(wanted.tags) > 1:
         wanted = msgspec.structs.replace(wanted, tags=_rarest_first(connection, wanted.tags))
     index = wanted.best_index()
     where, values = wanted.where(index)
     source, order_by, older = "request r", "r.recorded_ns DESC, r.id DESC", "(r.recorded_ns, r.id) < (?, ?)"
-    place: tuple[Any, ...] = () if before is None else (before.recorded_ns, before.id)
+    place: tuple[int, ...] = before or ()
     if index == "tag":
         # A tag's index has its requests by row, and rows are numbered in the order in which they were recorded.
         source, order_by, older = "request_tag i CROSS JOIN request r ON r.id = i.request", "i.request DESC", "r.id < ?"
         where, values, place = f"i.tag = ? AND {where}", [wanted.tags[0], *values], place[1:]
     if place:
         where, values = f"{where} AND {older}", [*values, *place]
-    sql = f"SELECT {REQUEST_COLUMNS} FROM {source} WHERE {where} ORDER BY {order_by} LIMIT ?"
-    return [to_request(row) for row in connection.execute(sql, (*values, limit)).fetchall()]
+    sql = f"SELECT {columns} FROM {source} WHERE {where} ORDER BY {order_by} LIMIT ?"
+    return connection.execute(sql, (*values, limit)).fetchall()
+
+
+def oldest_settled(
+    connection: sqlite3.Connection, wanted: RequestFilter, *, limit: int, after: Sequence[int] | None
+) -> list[tuple[int, int]]:
+    """One page of the requests that meet the conditions and do not run any more, oldest first: (row, recorded_ns).
+
+    :param after: (recorded_ns, row) of the last one of the page before.
+    """
+    where, values = wanted.where()
+    sql = (
+        f"SELECT r.id, r.recorded_ns FROM request r WHERE {where} AND r.status <> '{RUNNING}'"
+        " AND (r.recorded_ns, r.id) > (?, ?) ORDER BY r.recorded_ns, r.id LIMIT ?"
+    )
+    place = (-1, -1) if after is None else tuple(after)
+    return connection.execute(sql, (*values, *place, limit)).fetchall()
 
 
 def _rarest_first(connection: sqlite3.Connection, tags: tuple[str, ...]) -> tuple[str, ...]:
