@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _PATH_BYTES_MAX: Final = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
+_DESCRIPTORS: Final = "/proc/self/fd"
 _REQUEST_BYTES_MAX: Final = 1024 * 1024
 #: How long the writer rests when it has no descriptor for another connection, seconds.
 _NO_DESCRIPTOR_S: Final = 0.05
@@ -25,21 +26,33 @@ def doorbell_path(directory: Path) -> Path:
 
 
 class _ShortPath:
-    """A name for a socket that fits in sun_path, however deep the directory: by way of an open descriptor of it."""
+    """A name for a socket that fits in sun_path, however deep the directory: by way of an open descriptor of it.
+
+    Or of a symbolic link, where the system has no names for descriptors (macOS).
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
+        self._link = ""
 
     def __enter__(self) -> str:
         if len(os.fsencode(self._path)) <= _PATH_BYTES_MAX:
             return str(self._path)
-        self._fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._fd}/{self._path.name}"
+        if os.path.isdir(_DESCRIPTORS):
+            self._fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return f"{_DESCRIPTORS}/{self._fd}/{self._path.name}"
+        # Of a name that nobody can know before; and it fails where there is anything of that name.
+        link = f"/tmp/hush-{os.urandom(8).hex()}"
+        os.symlink(self._path.parent.absolute(), link)
+        self._link = link
+        return f"{link}/{self._path.name}"
 
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+        if self._link:
+            os.unlink(self._link)
 
 
 def connect(directory: Path, timeout_s: float) -> socket.socket:
@@ -146,6 +159,8 @@ class Doorbell:
             self._selector.register(connection, selectors.EVENT_READ)
 
     def _read(self, connection: socket.socket) -> None:
+        if connection not in self._requests:  # a handler that waited meanwhile has served it, or it was hung up
+            return
         try:
             chunk = connection.recv(65536)
         except BlockingIOError:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from waiting import wait_until
 
+from hush_core.background import doorbell
 from hush_core.background.doorbell import Doorbell, ask, connect, doorbell_path
 
 
@@ -86,7 +87,7 @@ def test_a_watched_descriptor_ends_the_sleep_and_is_named(bell: Doorbell) -> Non
     readable, writable = os.pipe()
     bell.watch(readable)
     os.write(writable, b"!")
-    assert bell.wait(10.0) == (True, [readable])
+    assert bell.wait(10.0) == (False, [readable])
     bell.unwatch(readable)
     assert bell.wait(0.0) == (False, [])
     os.close(readable)
@@ -134,8 +135,12 @@ def test_who_rings_never_waits_for_a_busy_writer(bell: Doorbell, directory: Path
     connect(directory, 1.0).close()
 
 
+@pytest.mark.parametrize("descriptors", [doorbell._DESCRIPTORS, "/none"])
 @pytest.mark.parametrize("length", [90, 99, 100, 101, 107, 108, 109, 240])
-def test_a_path_of_any_length_can_be_rung(tmp_path: Path, length: int) -> None:
+def test_a_path_of_any_length_can_be_rung_also_where_descriptors_have_no_names(
+    tmp_path: Path, length: int, descriptors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "_DESCRIPTORS", descriptors)
     directory = tmp_path
     while len(os.fsencode(doorbell_path(directory))) < length:
         missing = length - len(os.fsencode(doorbell_path(directory))) - 1
@@ -146,6 +151,7 @@ def test_a_path_of_any_length_can_be_rung(tmp_path: Path, length: int) -> None:
         assert ask(directory, {"verb": "x"}, 5.0) == {"you said": {"verb": "x"}}
     bell.close()
     assert not doorbell_path(directory).exists()
+    assert [link for link in Path("/tmp").glob("hush-*") if link.is_symlink() and link.readlink() == directory] == []
 
 
 # -- asking -----------------------------------------------------------------------------------------------------------
@@ -166,6 +172,23 @@ def test_each_of_many_clients_at_once_gets_its_own_answer(bell: Doorbell, direct
         for each in clients:
             each.join()
     assert answers == {number: number for number in range(150)}
+
+
+def test_a_handler_may_wait_meanwhile_for_others_that_ask_at_the_same_time(directory: Path) -> None:
+    def handler(request: dict[str, Any]) -> dict[str, Any]:
+        bell.wait(0.01)
+        return {"you said": request}
+
+    bell = Doorbell(directory, handler)
+    clients = [connect(directory, 5.0) for _ in range(3)]
+    bell.wait(1.0)  # they are connected now
+    for number, client in enumerate(clients):
+        client.sendall(b"%d\n" % number)
+    bell.wait(1.0)
+    for client in clients:
+        assert json.loads(client.recv(1000)) == {"you said": {}}
+        client.close()
+    bell.close()
 
 
 def test_what_goes_wrong_is_an_answer_too(bell: Doorbell, directory: Path) -> None:
