@@ -24,14 +24,14 @@ RESULTS = os.path.join(NOX_DIR, "results")
 REPORT = os.path.join(RESULTS, "sessions.json")
 NOX = "nox>=2025.11.12"
 OLDEST = (3, 10)
-CHECKS = ["lint", "types", "docs", "tests"]
+CHECKS = ["lint", "types", "docs", "example", "tests"]
 
 USAGE = """usage: python3 dev.py COMMAND [ARGS]
 
   demo [FOLDER]   record a retrieval workflow over the documents in FOLDER and show its trace
-  tests           lint, types, docs and the test suite, on each supported Python that is present
+  tests           lint, types, docs, the example in a fresh environment, and the test suite on each Python here
   tests ARGS      the test suite alone, ARGS handed to pytest
-  NAME [ARGS]     any other session of noxfile.py (crash, bench, lint, types, docs, build)
+  NAME [ARGS]     any other session of noxfile.py (crash, faults, chaos, example, bench, lint, ...)
   list            the sessions
 """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import nox
 
 ROOT = Path(__file__).parent
+EXAMPLE = ROOT / "examples" / "hush-jsonl"
 NOX_DIR = ROOT / ".nox"
 RESULTS = NOX_DIR / "results"  # one JUnit file per `tests` session; dev.py adds them up
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
@@ -44,26 +45,26 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "example", "tests"]
 
 PYTHONS = [*SUPPORTED, *([] if RUNNING in SUPPORTED else [RUNNING])]
-_wheels: dict[str, Path] = {}  # built once per run of nox
+_wheels: dict[Path, Path] = {}  # project -> its wheel, built once per run of nox
 
 
-def built_wheel(session: nox.Session) -> Path:
-    """The wheel of this checkout, built by the first session that asks."""
-    if "wheel" not in _wheels:
-        folder = NOX_DIR / "wheel"
-        session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
-        _wheels["wheel"] = max(folder.glob("hush_core-*.whl"), key=lambda wheel: wheel.stat().st_mtime_ns)
-    return _wheels["wheel"]
+def built_wheel(session: nox.Session, project: Path = ROOT) -> Path:
+    """The wheel of a project of this checkout, built by the first session that asks."""
+    if project not in _wheels:
+        folder = NOX_DIR / "wheel" / project.name
+        session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(project))
+        _wheels[project] = max(folder.glob("*.whl"), key=lambda wheel: wheel.stat().st_mtime_ns)
+    return _wheels[project]
 
 
-def install(session: nox.Session, *groups: str) -> None:
-    """Install the built wheel and the dependency groups; the wheel anew, since its version number does not change."""
-    wheel = built_wheel(session)
-    session.install("-q", str(wheel), *nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups))
-    session.install("-q", "--force-reinstall", "--no-deps", str(wheel))
+def install(session: nox.Session, *groups: str, projects: tuple[Path, ...] = (ROOT,)) -> None:
+    """Install built wheels and the dependency groups; the wheels anew, since their version numbers do not change."""
+    wheels = [str(built_wheel(session, project)) for project in projects]
+    session.install("-q", *wheels, *nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups))
+    session.install("-q", "--force-reinstall", "--no-deps", *wheels)
 
 
 @nox.session
@@ -76,8 +77,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the test suite on the built wheel, on each supported Python that is present."""
-    install(session, "tests")
+    """Run the test suites of hush and of the example plugin on the built wheels, on each supported Python here."""
+    install(session, "tests", projects=(ROOT, EXAMPLE))
     report = f"--junit-xml={RESULTS / f'tests-{session.python}.xml'}"
     # Two workers a core: the crash tests mostly wait for the processes that they start.
     parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
@@ -93,6 +94,30 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Every answer of a backend and every misdeed of a plugin, each over 1,000 requests: `faults [--trial N]`."""
+    install(session, "tests", projects=(ROOT, EXAMPLE))
+    files = ["tests/delivery/test_answers.py", "tests/delivery/test_plugins_that_misbehave.py"]
+    session.run("pytest", "--installed", *files, "--trial", "1000", "--timeout", "600", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill app, writer and delivery 300 times over 20,000 requests: `chaos [--campaign KILLS REQUESTS]`."""
+    install(session, "tests", projects=(ROOT, EXAMPLE))
+    campaign = ["tests/delivery/test_kill_campaign.py", "--campaign", "300", "20000"]
+    session.run("pytest", "--installed", "-rP", *campaign, "--timeout", "3600", *session.posargs)
+
+
+@nox.session(reuse_venv=False)
+def example(session: nox.Session) -> None:
+    """What the README says of delivering, in a fresh environment: install, deliver, uninstall, wait, install again."""
+    wheels = [str(built_wheel(session, project)) for project in (ROOT, EXAMPLE)]
+    session.run("python", "-m", "pip", "install", "-q", *wheels)
+    session.run("python", "tests/example/in_a_fresh_environment.py", wheels[1])
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and the import contracts."""
     session.install("-q", *nox.project.dependency_groups({"dependency-groups": GROUPS}, "lint"))
@@ -103,7 +128,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the package with mypy --strict, and what a user of the installed wheel sees of its types."""
+    """Check the packages with mypy --strict, and what a user of the installed wheel sees of its types."""
     install(session, "types")
     session.run("mypy")
     session.chdir("tests/typing")  # from here, `import hush_core` is the installed wheel

@@ -27,6 +27,17 @@ settings.load_profile("hush")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hush")
     group.addoption("--kills", type=int, default=200, help="how many random kills the crash tests make (default: 200)")
+    group.addoption(
+        "--campaign",
+        nargs=2,
+        type=int,
+        default=(30, 1000),
+        metavar=("KILLS", "REQUESTS"),
+        help="how many kills the campaign against delivery makes, over how many requests (default: 30 1000)",
+    )
+    group.addoption(
+        "--trial", type=int, default=50, help="over how many requests each misdeed of a plugin is tried (default: 50)"
+    )
     group.addoption("--installed", action="store_true", help="fail unless hush_core is the installed one")
 
 

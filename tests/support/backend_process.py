@@ -41,6 +41,7 @@ class Account:
         self.path = path
         self.attempts: dict[str, set[tuple[str, str]]] = {}  #: request -> the different (trace id, digest) it came with
         self.accepted: dict[str, int] = {}  #: request -> how often it was accepted
+        self.nodes: dict[str, int] = {}  #: request -> how many nodes it had
         self.refused = 0
         self._read = 0
 
@@ -52,8 +53,9 @@ class Account:
             whole = new[: new.rfind(b"\n") + 1]
             self._read += len(whole)
             for line in whole.decode().splitlines():
-                verdict, request_id, trace_id, digest = line.split("\t")
+                verdict, request_id, trace_id, digest, nodes = line.split("\t")
                 self.attempts.setdefault(request_id, set()).add((trace_id, digest))
+                self.nodes[request_id] = int(nodes)
                 if verdict == "accepted":
                     self.accepted[request_id] = self.accepted.get(request_id, 0) + 1
                 else:
@@ -104,7 +106,8 @@ class _Clerk:
         answer = self._dice.choice(_FAULTS) if self._dice.random() < self._faults else OK
         accepted = answer.share_of(len(lines))
         said = [
-            f"{'accepted' if number < accepted else 'refused'}\t{line.request_id}\t{line.trace_id}\t{line.digest}\n"
+            f"{'accepted' if number < accepted else 'refused'}\t{line.request_id}\t{line.trace_id}\t{line.digest}"
+            f"\t{len(line.span_ids)}\n"
             for number, line in enumerate(lines)
         ]
         # One write, appended by the kernel: whole, whichever thread writes and whatever dies.
