@@ -6,6 +6,7 @@ does it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -24,8 +25,11 @@ class Syncer:
     """Syncs each noted segment once, soon. Within about 50 ms of `note` (and the disk's own time) it survives a
     power cut.
 
-    :param on_fault: called in the syncer's thread with the descriptor that the disk failed to keep, and why. It is not
-        tried again: after a failed sync the kernel calls the same pages clean, and a second sync would lie.
+    Whatever goes wrong with one segment, the others are synced as before.
+
+    :param on_fault: called, mostly in a thread of ours, with the descriptor that the disk failed to keep, and why. It
+        is not tried again: after a failed sync the kernel calls the same pages clean, and a second one would lie. What it
+        raises is of no effect.
     """
 
     def __init__(self, files: Files, directory: Path, on_fault: Callable[[int, OSError], None]) -> None:
@@ -51,24 +55,36 @@ class Syncer:
         self._wake.set()
         self._thread.join(timeout=5.0)
         for own, _ in self._failed.values():
-            os.close(own)
+            _close(own)
         self._failed.clear()
 
     def note(self, fds: list[int]) -> None:
-        """These segments have changed."""
-        with self._lock:
-            for fd in fds:
-                file = self._files.identity(fd)
-                if file not in self._pending and not self._has_failed(file, fd):
-                    # A descriptor of our own: the writer may close its at any time, and the number may be another
-                    # file's.
-                    self._pending[file] = fd, os.dup(fd)
+        """These segments have changed. One that cannot be noted is a fault as if it could not be synced."""
+        for fd in fds:
+            try:
+                self._note(fd)
+            except OSError as problem:
+                self._say(fd, problem)
         self._wake.set()
+
+    def _note(self, fd: int) -> None:
+        with self._lock:
+            file = self._files.identity(fd)
+            if file not in self._pending and not self._has_failed(file, fd):
+                # A descriptor of our own: the writer may close its at any time, and the number may be another file's.
+                self._pending[file] = fd, os.dup(fd)
 
     def _has_failed(self, file: _Identity, fd: int) -> bool:
         """Whether the disk has failed to keep this segment; another one, in a recycled file, is tried again."""
         failed = self._failed.get(file)
-        return failed is not None and self._files.read(fd, BELL_AT, 0) == failed[1]
+        return failed is not None and self._header(fd) == failed[1]
+
+    def _header(self, fd: int) -> bytes:
+        """Whose segment it is; nothing if the disk does not give even that."""
+        try:
+            return self._files.read(fd, BELL_AT, 0)
+        except OSError:
+            return b""
 
     def note_directory(self) -> None:
         """Names in the journal directory have changed."""
@@ -92,22 +108,31 @@ class Syncer:
             try:
                 self._files.sync(own)
             except OSError as problem:
-                self._fail(file, own)
-                self._on_fault(fd, problem)
+                self._keep_failed(file, own)
+                self._say(fd, problem)
             else:
-                os.close(own)
+                _close(own)
         if self._directory_pending:
             self._directory_pending = False
             try:
                 self._files.sync_directory(self._directory)
             except OSError as problem:
-                self.faults += 1
-                self._on_fault(-1, problem)
+                self._say(-1, problem)
 
-    def _fail(self, file: _Identity, own: int) -> None:
-        self.faults += 1
+    def _keep_failed(self, file: _Identity, own: int) -> None:
         with self._lock:
             before = self._failed.get(file)
-            self._failed[file] = own, self._files.read(own, BELL_AT, 0)
+            self._failed[file] = own, self._header(own)
         if before is not None:
-            os.close(before[0])
+            _close(before[0])
+
+    def _say(self, fd: int, problem: OSError) -> None:
+        self.faults += 1
+        # Whoever is told may find the same disk in its way; this thread must go on, for nobody else syncs.
+        with contextlib.suppress(Exception):
+            self._on_fault(fd, problem)
+
+
+def _close(fd: int) -> None:
+    with contextlib.suppress(OSError):  # the descriptor is gone, whatever the file system says of the last write
+        os.close(fd)

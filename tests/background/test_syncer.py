@@ -208,6 +208,50 @@ def test_a_directory_that_cannot_be_synced_is_said(
     wait_until(lambda: faults == [(-1, errno.EIO)], "the fault")
 
 
+def test_a_segment_whose_header_cannot_be_read_either_stops_nobody(
+    syncer: Syncer, disk: Disk, opened: Open, faults: list[tuple[int, int | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, size: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(disk, "read", refuse)
+    disk.refuses.add("bad")
+    bad = opened("bad")
+    for _ in range(3):
+        syncer.note([bad])
+        wait_until(lambda: not syncer._pending and "bad" in disk.synced, "the bad one's turn")
+    syncer.note([opened("good")])
+    wait_until(lambda: disk.synced == ["bad", "good"], "the good one to be synced")
+    assert faults == [(bad, errno.EIO)]
+
+
+def test_whoever_is_told_of_a_fault_may_fail_too(disk: Disk, tmp_path: Path, opened: Open) -> None:
+    def tell(fd: int, problem: OSError) -> None:
+        raise OSError(errno.EBADF, "the segment was closed meanwhile")
+
+    syncer = Syncer(disk, tmp_path, tell)
+    syncer.start()
+    disk.refuses |= {"bad", tmp_path.name}
+    syncer.note([opened("bad"), opened("good")])
+    wait_until(lambda: sorted(disk.synced) == ["bad", "good"], "both to be tried")
+    syncer.note_directory()
+    wait_until(lambda: syncer.faults == 2, "the fault of the folder")
+    syncer.note([opened("next")])
+    syncer.stop()
+    assert disk.synced[-1] == "next"
+
+
+def test_a_segment_that_cannot_be_noted_is_said_and_the_others_are_synced(
+    syncer: Syncer, disk: Disk, opened: Open, faults: list[tuple[int, int | None]]
+) -> None:
+    closed, good = opened("closed"), opened("good")
+    os.close(closed)
+    syncer.note([closed, good])
+    wait_until(lambda: disk.synced == ["good"], "the other one to be synced")
+    assert faults == [(closed, errno.EBADF)]
+    assert syncer.faults == 1
+
+
 def test_no_descriptor_is_left_open(syncer: Syncer, disk: Disk, opened: Open) -> None:
     fds = [opened(f"{number}") for number in range(10)]
     before = len(os.listdir("/proc/self/fd"))
