@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -17,6 +19,9 @@ from typing import Final, Literal, NamedTuple, Protocol
 #: process with SIGBUS; copy-on-write systems (btrfs, zfs, bcachefs, overlay over them) take new blocks even to
 #: overwrite, and network ones can fail late, so everything not listed here is written with write(2) instead.
 _CERTAIN_FILESYSTEMS: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "ramfs"})
+
+#: Of <sys/prctl.h>.
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class ProcessIdentity(NamedTuple):
@@ -226,6 +231,35 @@ class Files:
 
 
 FILES: Final = Files()
+
+
+def die_with_parent() -> None:
+    """Have this process killed when the thread that started it ends (Linux; nothing happens elsewhere).
+
+    For a process that cannot be relied on to notice by itself. Its children do not inherit it.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def limit_memory(size: int) -> None:
+    """Have allocations fail beyond so many bytes of data, for good (Linux; nothing happens elsewhere)."""
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        allowed = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+
+
+def resident_bytes() -> int:
+    """The memory that this process takes up now; where the system does not say so, the most that it ever did."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
 
 
 def watch_process(who: ProcessIdentity) -> int | None:

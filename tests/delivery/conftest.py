@@ -1,4 +1,4 @@
-"""What the tests of delivery share: a database with requests, and delivery processes that end with the test."""
+"""What the tests of delivery share: a database with requests, delivery processes that end with the test, a place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from trace_database import TraceDatabase
 from worker_process import Workers
+
+from .place import Place
 
 
 @pytest.fixture
@@ -23,3 +25,10 @@ def start(tmp_path: Path) -> Iterator[Workers]:
     yield workers
     for worker in workers.started:
         worker.left()
+
+
+@pytest.fixture
+def place(tmp_path: Path, home: Path) -> Iterator[Place]:
+    new = Place(tmp_path)
+    yield new
+    new.kill()

@@ -43,10 +43,10 @@ def to_node(row: tuple[Any, ...]) -> StoredNode:
 
 
 def _decode(text: str | None) -> Any:
-    """A stored value; text that is not JSON (somebody else wrote it) stays as it is."""
+    """A stored value. What is not JSON (somebody else wrote it), or nested too deep to be read, stays text as it is."""
     if text is None:
         return None
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return text
