@@ -27,9 +27,9 @@ class Syncer:
 
     Whatever goes wrong with one segment, the others are synced as before.
 
-    :param on_fault: called, mostly in a thread of ours, with the descriptor that the disk failed to keep, and why. It
-        is not tried again: after a failed sync the kernel calls the same pages clean, and a second one would lie. What it
-        raises is of no effect.
+    :param on_fault: called with the descriptor that the disk failed to keep, and why; mostly in its thread. What it
+        raises is of no effect. That segment is not tried again: after a failed sync the kernel calls the same pages
+        clean, and a second sync would lie.
     """
 
     def __init__(self, files: Files, directory: Path, on_fault: Callable[[int, OSError], None]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
+from hush_core.capture.budget import name_of
 from hush_core.capture.place import Place, current
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ class MemoryState:
         self.user_id = user_id
         self.session_id = session_id
         self.tags: list[str] = []
-        self.add_tags(tags or ())
         self.output: Any = None
         self.status: str | None = None
         self.error: str | None = None
@@ -60,6 +60,8 @@ class MemoryState:
             self.start_records = trace_store.start_records if start_records is None else start_records
         self.next_order = count().__next__
         self.root = Place(self, None, None, None)
+        if tags is not None:
+            self.add_tags(tags)
 
     @property
     def has_trace_store(self) -> bool:
@@ -74,8 +76,11 @@ class MemoryState:
         self.output = output
 
     def add_tags(self, tags: Iterable[str]) -> list[str]:
-        """Add tags to the request, each once, in order, up to 1,000 in all. Returns those given, as a list."""
-        given = [tags] if isinstance(tags, str) else list(islice(tags, MOST_TAGS + 1))
+        """Add tags to the request, each once, in order, up to 1,000 in all. Returns those given, as a list.
+
+        What is no text is reported and left out: this does not raise.
+        """
+        given = self._words(tags)
         for tag in given:
             if len(self.tags) >= MOST_TAGS:
                 excess = ValueError(f"request {self.request_id} has {MOST_TAGS} tags; more are left out")
@@ -84,6 +89,17 @@ class MemoryState:
             if tag not in self.tags:
                 self.tags.append(tag)
         return given[:MOST_TAGS]
+
+    def _words(self, tags: Any) -> list[str]:
+        try:
+            given = [tags] if isinstance(tags, str) else list(islice(tags, MOST_TAGS + 1))
+            odd = [tag for tag in given if not isinstance(tag, str)]
+            if odd:
+                self.report(TypeError(f"a tag is a str, not {name_of(type(odd[0]))}"), "adding tags")
+            return [str.__str__(tag) for tag in given if isinstance(tag, str)]
+        except Exception as problem:
+            self.report(problem, "adding tags")
+            return []
 
     def report(self, problem: BaseException, doing: str) -> None:
         """Tell the funnel of what went wrong while recording. Never raises."""

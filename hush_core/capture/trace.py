@@ -67,9 +67,10 @@ class Trace:
         )
         self._before = current.get()
         if self._store is not None:
+            static = list(self._static_tags)
             state.record((
                 REQUEST_START, state.request_id, state.workflow_name, state.user_id, state.session_id, time_ns(),
-                list(dict.fromkeys((*self._static_tags, *state.tags))), self._tracers,
+                [*static, *(tag for tag in state.tags if tag not in static)], self._tracers,
             ))  # fmt: skip
             state.root = OpenNode(state, None, self._workflow_name, self._inputs, WORKFLOW_NODE)
             current.set(state.root)

@@ -454,9 +454,7 @@ def test_a_reserved_key_that_makes_no_sense_is_reported_and_harms_nothing(store:
         return {"a": 1, "$tags": 5, "$cost": object(), "$model": "m"}
 
     assert answer.under(MemoryState("flow", trace_store=store))() == {"a": 1}
-    assert [doing for _, doing in recording.reported] == [
-        f"reading {key} of a node's result" for key in ("$tags", "$cost")
-    ]
+    assert [doing for _, doing in recording.reported] == ["adding tags", "reading $cost of a node's result"]
     assert recording.node("answer")["model"] == "m"
 
 

@@ -13,6 +13,8 @@ import pytest
 from hush_core.capture.node import code_node
 from hush_core.capture.place import current
 from hush_core.capture.state import MOST_TAGS, MemoryState
+from hush_core.capture.trace import Trace
+from hush_core.model import REQUEST_START
 
 
 @code_node
@@ -202,6 +204,31 @@ def test_the_present_place_is_the_node_that_runs_or_the_root(state: MemoryState)
     assert seen[0].name == "look"
     assert state.here is state.root
     assert MemoryState("other").here.span is None
+
+
+class Hostile(str):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("tags", "kept"),
+    [
+        (5, []),
+        (["a", ["b"], {"c": 1}, "d"], ["a", "d"]),
+        ([None, 7], []),
+        ((1 / 0 for _ in "x"), []),
+        ([Hostile("a"), Hostile("a"), "b"], ["a", "b"]),
+    ],
+)
+def test_what_is_no_tag_is_reported_and_never_raised(store: Any, recording: Any, tags: Any, kept: list[str]) -> None:
+    with Trace("flow", store=store, tracers=[], finish=lambda state: None, tags=tags, static_tags=["s"]) as state:
+        assert state.tags == kept
+    assert [doing for _, doing in recording.reported] == ([] if "b" in kept else ["adding tags"])
+    (start,) = recording.records(REQUEST_START)
+    assert start[6] == ["s", *kept]
 
 
 def test_tags_without_end_are_cut_and_reported(state: MemoryState, recording: Any) -> None:
