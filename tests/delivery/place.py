@@ -100,7 +100,9 @@ class Place(App):
         path.write_text(PRELUDE + textwrap.dedent(text))
         return str(path)
 
-    def record(self, *request_ids: str, tracer: str = "get_tracer()", script: str = "record.py", **more: Any) -> None:
+    def record(
+        self, *request_ids: str, tracer: str = "get_tracer('prod')", script: str = "record.py", **more: Any
+    ) -> None:
         """Have an app record these requests, and end."""
         text = f"tracer = {tracer}\nfor request_id in {list(request_ids)!r}:\n    answer(tracer, request_id)\n"
         self.run(self.script(text, script), **more)

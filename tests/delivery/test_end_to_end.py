@@ -73,7 +73,7 @@ def to_backend(place: Place, backend: Backend, more: str = "") -> None:
 
 def test_a_request_reaches_its_backend_whole_and_then_counts_as_flushed(place: Place, backend: Backend) -> None:
     to_backend(place, backend)
-    place.record("r-1", tracer='get_tracer("prod")')
+    place.record("r-1")
     place.wait_for(FLUSHED, ["r-1"])
     [post] = backend.posts
     request = json.loads(post.body)
@@ -97,7 +97,7 @@ def test_a_request_goes_to_each_of_several_tracers_with_a_status_of_its_own(plac
             url = "{down.url}"
             """
         )
-        place.record("r-1")
+        place.record("r-1", tracer="get_tracer()")
         place.wait_for(FLUSHED, ["r-1"], "here")
         assert place.wait_for_error("503", "r-1", "there").status == PENDING
     assert backend.ids == {"r-1"}
@@ -214,7 +214,7 @@ def test_a_delivery_process_is_started_where_and_as_its_app_was(place: Place, ba
     for name in ("first", "second"):
         folder = place.folder / name
         path = os.pathsep.join([str(folder / "modules"), place.environment()["PYTHONPATH"]])
-        place.record(f"of-{name}", tracer='get_tracer("prod")', script=f"{name}/app.py", cwd=folder,
+        place.record(f"of-{name}", script=f"{name}/app.py", cwd=folder,
                      env={"PYTHONPATH": path, "APP_NAME": name})  # fmt: skip
     place.wait_for(FLUSHED, ["of-first", "of-second"])
     for post in backend.posts:
@@ -231,7 +231,7 @@ def test_a_variable_is_handed_over_by_the_app_that_has_it_whoever_started_the_wr
     to_backend(place, backend, 'headers = { Authorization = "Bearer ${INGEST_TOKEN}" }')
     keeps_the_writer = place.start(place.script("answer(get_tracer('local'), 'r-0')\ninput()\n"))
     place.wait_for_writer()
-    place.record("r-1", tracer='get_tracer("prod")', env={"INGEST_TOKEN": "t0ken-of-the-app"})
+    place.record("r-1", env={"INGEST_TOKEN": "t0ken-of-the-app"})
     place.wait_for(FLUSHED, ["r-1"], "prod")
     assert backend.posts[0].headers["Authorization"] == "Bearer t0ken-of-the-app"
     place.finish(keeps_the_writer, "\n")
@@ -239,11 +239,11 @@ def test_a_variable_is_handed_over_by_the_app_that_has_it_whoever_started_the_wr
 
 def test_a_variable_that_nobody_has_is_named_and_the_next_app_that_has_it_helps(place: Place, backend: Backend) -> None:
     to_backend(place, backend, 'headers = { Authorization = "Bearer ${INGEST_TOKEN}" }')
-    place.record("r-1", tracer='get_tracer("prod")')
+    place.record("r-1")
     waiting = place.wait_for_error("INGEST_TOKEN", "r-1")
     assert waiting.status == PENDING
     assert "INGEST_TOKEN" in place.hush("tracers").stdout
-    place.record("r-2", tracer='get_tracer("prod")', env={"INGEST_TOKEN": "t0ken-of-the-next"})
+    place.record("r-2", env={"INGEST_TOKEN": "t0ken-of-the-next"})
     place.wait_for(FLUSHED, ["r-2", "r-1"])
     assert {post.headers["Authorization"] for post in backend.posts} == {"Bearer t0ken-of-the-next"}
 
@@ -337,7 +337,7 @@ def files_with(folder: Path, content: bytes, but: list[Path] | None = None) -> l
 def test_what_is_delivered_at_full_speed_is_delivered_in_batches(place: Place, backend: Backend) -> None:
     to_backend(place, backend)
     ids = [f"r-{number}" for number in range(300)]
-    place.record(*ids, tracer='get_tracer("prod")')
+    place.record(*ids)
     place.wait_for(FLUSHED, ids)
     assert sorted(line.request_id for line in backend.accepted) == sorted(ids)
     assert len(backend.posts) < len(ids)

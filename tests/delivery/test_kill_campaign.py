@@ -97,6 +97,8 @@ class Campaign:
     def kill_one(self) -> None:
         """Kill whoever the dice say, at a random instant, as soon as there is one."""
         victim = self._dice.choice(_VICTIMS)
+        if victim == "shell" and not self._pids(victim):  # it was killed before, and is started with the next writer
+            victim = "writer"
         time.sleep(self._dice.random() * self._dice.choice([0.01, 0.3]))  # the instant is what is tried
         if victim == "app":
             self._end_app()
