@@ -1,4 +1,4 @@
-"""hush records what an LLM workflow did and keeps it through `kill -9`; delivery to other backends is to come.
+"""hush records what an LLM workflow did, keeps it through `kill -9`, and delivers it to any backend.
 
 The public names. Each is imported when first asked for, so that `import hush_core` costs next to nothing and a command
 or a writer process loads only the half it needs. A name that is not in `__all__` is not public.
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from hush_core.capture.state import MemoryState
     from hush_core.errors import (
         ConfigError,
+        ConfigurationFlushError,
         DuplicateTracerError,
         FlushError,
         HushError,
         JournalError,
+        MissingVariableError,
         PermanentFlushError,
         PluginError,
         PluginLoadError,
@@ -28,21 +30,25 @@ if TYPE_CHECKING:
         UnknownRequestError,
         UnknownTracerError,
     )
+    from hush_core.plugins.marker import hookimpl
     from hush_core.store.trace_store import TraceStore, get_store
     from hush_core.tracers.base import BaseTracer
     from hush_core.tracers.local import LocalTracer
+    from hush_core.tracers.named import get_registered_tracers, get_tracer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BaseTracer",
     "ConfigError",
+    "ConfigurationFlushError",
     "DuplicateTracerError",
     "FlushError",
     "HushError",
     "JournalError",
     "LocalTracer",
     "MemoryState",
+    "MissingVariableError",
     "PermanentFlushError",
     "PluginError",
     "PluginLoadError",
@@ -55,7 +61,10 @@ __all__ = [
     "__version__",
     "code_node",
     "get_background",
+    "get_registered_tracers",
     "get_store",
+    "get_tracer",
+    "hookimpl",
     "shutdown_background",
 ]
 
@@ -68,7 +77,10 @@ _HOME: Final = {
     "TraceStore": "hush_core.store.trace_store",
     "code_node": "hush_core.capture.node",
     "get_background": "hush_core.background.supervisor",
+    "get_registered_tracers": "hush_core.tracers.named",
     "get_store": "hush_core.store.trace_store",
+    "get_tracer": "hush_core.tracers.named",
+    "hookimpl": "hush_core.plugins.marker",
     "shutdown_background": "hush_core.background.supervisor",
 }
 

@@ -8,109 +8,22 @@ where it is used, so that no secret passes through here.
 from __future__ import annotations
 
 import os
-import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from hush_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from hush_core.errors import ConfigError, closest
+from hush_core.setting import Condition as Condition
+from hush_core.setting import Duration as Duration
+from hush_core.setting import Size as Size
+from hush_core.setting import Text
+from hush_core.setting import parse_duration as parse_duration
+from hush_core.setting import parse_size as parse_size
 
 _Settings = TypeVar("_Settings", bound=msgspec.Struct)
-
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_BYTES: Final = {
-    "B": 1,
-    **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)},
-    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", start=1)},
-}
-_AMOUNT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", re.ASCII)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds in a text such as "30d", "12h" or "1.5s". ValueError for anything else."""
-    return _amount(text, _SECONDS, "a duration", "30d")
-
-
-def parse_size(text: str) -> int:
-    """Bytes in a text such as "5GB" (powers of 1000) or "4MiB" (powers of 1024). ValueError for anything else."""
-    return int(_amount(text, _BYTES, "a size", "5GB"))
-
-
-def _amount(text: str, units: dict[str, Any], what: str, example: str) -> float:
-    match = _AMOUNT.fullmatch(text)
-    factor = units.get(match[2]) if match else None
-    if match is None or factor is None:
-        raise ValueError(f"{text!r} is not {what} such as {example!r}; units: {', '.join(units)}")
-    return float(match[1]) * float(factor)
-
-
-class _Text(str):
-    """A setting that stays the text that was written; making one of a text that is not valid is a ValueError."""
-
-    __slots__ = ()
-
-    def __new__(cls, text: str) -> Self:
-        setting = super().__new__(cls, text)
-        setting._check()
-        return setting
-
-    def _check(self) -> None:
-        raise NotImplementedError
-
-
-class Duration(_Text):
-    """A duration such as "30d"; "forever" has no end."""
-
-    __slots__ = ()
-
-    def _check(self) -> None:
-        _ = self.seconds  # raises ValueError
-
-    @property
-    def seconds(self) -> float | None:
-        """None stands for no end."""
-        return None if self == "forever" else parse_duration(self)
-
-
-class Size(_Text):
-    """A size such as "5GB"; "unlimited" has no bound."""
-
-    __slots__ = ()
-
-    def _check(self) -> None:
-        _ = self.bytes  # raises ValueError
-
-    @property
-    def bytes(self) -> int | None:
-        """None stands for no bound."""
-        return None if self == "unlimited" else parse_size(self)
-
-
-class Condition(_Text):
-    """A rule of `when`: "error", "slow > 2s" or "tag:NAME"."""
-
-    __slots__ = ()
-
-    def _check(self) -> None:
-        slow, above, _ = self.partition(">")
-        if self != "error" and not self.tag and (slow.strip() != "slow" or not above):
-            raise ValueError(f"{str(self)!r} is not a condition; valid are 'error', 'slow > 2s' and 'tag:NAME'")
-        _ = self.slower_than_s  # raises ValueError
-
-    @property
-    def tag(self) -> str | None:
-        """The tag that a request must bear, or None when the rule is another one."""
-        return self.removeprefix("tag:") if self.startswith("tag:") else None
-
-    @property
-    def slower_than_s(self) -> float | None:
-        """The seconds that a request must exceed, or None when the rule is another one."""
-        return parse_duration(self.partition(">")[2]) if self.startswith("slow") else None
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,9 +42,27 @@ class CaptureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[mask]`: the keys whose values must never reach the journal. Refused until capture can do it."""
+    """`[mask]`: the keys whose values must never reach the journal, and the plugins whose `hush_mask` sees each record.
+
+    Plugins are named, since to look for the hook in every plugin would load all of them into every user's process.
+    """
 
     keys: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+
+class PluginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[plugins]`: which plugins may be loaded, each by its entry point's name or its distribution's."""
+
+    load: tuple[str, ...] = ("*",)
+    block: tuple[str, ...] = ()
+
+
+class DeliverySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[delivery]`: what one attempt may take."""
+
+    timeout: Duration = Duration("60s")
+    memory: Size = Size("1GiB")
 
 
 class TracerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +74,14 @@ class TracerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when: tuple[Condition, ...] = ()
     options: dict[str, Any] = {}
 
+    @property
+    def policy(self) -> dict[str, Any] | None:
+        """Which requests the tracer wants, as its records say it; None: all."""
+        policy: dict[str, Any] = {} if self.sample == 1.0 else {"sample": self.sample}
+        if self.when:
+            policy["when"] = [str(rule) for rule in self.when]
+        return policy or None
+
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; what a file does not say has its default."""
@@ -152,6 +91,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mask: MaskSettings = MaskSettings()
     store: StoreSettings = StoreSettings()
     capture: CaptureSettings = CaptureSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    plugins: PluginSettings = PluginSettings()
+
+
+#: What of a `[tracers.NAME]` table is hush's; all else is the tracer's own.
+TRACER_KEYS: Final = ("type", "tags", "sample", "when")
+
+#: The tables of a file, but `[tracers]`.
+_TABLES: Final[dict[str, type[msgspec.Struct]]] = {
+    "mask": MaskSettings,
+    "store": StoreSettings,
+    "capture": CaptureSettings,
+    "delivery": DeliverySettings,
+    "plugins": PluginSettings,
+}
 
 
 def default_db_path() -> Path:
@@ -178,12 +132,37 @@ def find_config() -> Path | None:
         if not os.path.isfile(path):
             raise ConfigError(f"HUSH_CONFIG names {path}, which is not a file. Correct it, or unset it.")
         return Path(path)
-    folders = _folders_upwards()
-    candidates = [os.path.join(folder, name) for name in ("hush.toml", "pyproject.toml") for folder in folders]
-    for path in [*candidates, os.path.expanduser("~/.hush/hush.toml")]:
-        if os.path.isfile(path) and _load(path) is not None:
+    for path in _candidates():
+        if _load(path) is not None:
             return Path(path)
     return None
+
+
+def _candidates() -> list[str]:
+    """The files that settings may come from when none is named, the nearest first."""
+    folders = _folders_upwards()
+    candidates = [os.path.join(folder, name) for name in ("hush.toml", "pyproject.toml") for folder in folders]
+    return [path for path in [*candidates, os.path.expanduser("~/.hush/hush.toml")] if os.path.isfile(path)]
+
+
+def may_mask() -> bool:
+    """Whether settings that turned out to be wrong may have a mask: their text has the word, or cannot be read either.
+
+    For whoever goes on with the defaults. Never raises, and answers True whenever it cannot be certain.
+    """
+    try:
+        named = os.environ.get("HUSH_CONFIG")
+        for path in [_from_home(named, "HUSH_CONFIG")] if named else _candidates():
+            try:
+                config = _load(path)
+            except ConfigError:
+                text = Path(path).read_bytes().replace(b"\0", b"")  # whatever the encoding, in ASCII's characters
+                return b"mask" in text.lower()
+            if config is not None:  # nothing is wrong with it, now
+                return bool(config.mask.keys or config.mask.plugins)
+    except Exception:
+        return True
+    return True  # what was wrong is not there any more
 
 
 def _folders_upwards() -> list[str]:
@@ -246,21 +225,45 @@ def _table(path: str, content: bytes) -> Any:
     return tools.get("hush") if isinstance(tools, dict) else None
 
 
+def plugin_settings(config: Config | None = None) -> PluginSettings:
+    """`[plugins]` as it holds now: `HUSH_PLUGINS` stands in for `load`, `HUSH_BLOCK_PLUGINS` for `block`.
+
+    The variables are lists with commas. Set and empty, they name nothing: `HUSH_PLUGINS=` loads no plugin at all.
+    """
+    settings = (load_config() if config is None else config).plugins
+    load, block = os.environ.get("HUSH_PLUGINS"), os.environ.get("HUSH_BLOCK_PLUGINS")
+    return PluginSettings(
+        settings.load if load is None else _names(load), settings.block if block is None else _names(block)
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def tracer_settings(table: Mapping[str, Any], source: str) -> TracerSettings:
+    """The settings of a tracer that code says, checked as a `[tracers.NAME]` table is; errors name the ``source``."""
+    return _Document(source).tracer(dict(table), ())
+
+
+def setting_error(source: str, keys: tuple[str, ...], problem: str) -> ConfigError:
+    """What is wrong with a setting of a file, or of what code says, in the words of this module."""
+    return _Document(source).error(keys, problem)
+
+
 def _parse(table: object, source: str) -> Config:
     document = _Document(source)
     settings = document.table(table, (), Config)
-    for key, struct in (("mask", MaskSettings), ("store", StoreSettings), ("capture", CaptureSettings)):
+    for key, struct in _TABLES.items():
         document.table(settings.get(key, {}), (key,), struct)
     named = document.table(settings.pop("tracers", {}), ("tracers",))
     tracers = {name: document.tracer(tracer, ("tracers", name)) for name, tracer in named.items()}
     config = document.convert(settings, Config, ())
-    most = config.capture.max_record.bytes
-    if most is None or not 4 * 1024 <= most <= 64 * 1024**2:  # a reader takes a longer frame for damage
-        raise document.error(("capture", "max_record"), "expected a size from 4KiB to 64MiB")
-    if config.mask.keys:  # said aloud, so that nobody relies on it
-        raise document.error(
-            ("mask", "keys"), "this version of hush cannot mask yet, and would store the values as they are"
-        )
+    # A reader takes a longer frame for damage.
+    document.within(("capture", "max_record"), config.capture.max_record, "4KiB", "64MiB")
+    document.within(("delivery", "timeout"), config.delivery.timeout, "100ms", "24h")
+    if config.delivery.memory != "unlimited":
+        document.within(("delivery", "memory"), config.delivery.memory, "64MiB", "1TiB")
     return msgspec.structs.replace(config, tracers=tracers)
 
 
@@ -272,7 +275,7 @@ class _Document:
         self._root = ("tool", "hush") if os.path.basename(source) == "pyproject.toml" else ()
 
     def error(self, keys: tuple[str, ...], problem: str) -> ConfigError:
-        return ConfigError(f"{self._source}: {'.'.join((*self._root, *keys))}: {problem}.")
+        return ConfigError(": ".join(filter(None, (self._source, ".".join((*self._root, *keys)), f"{problem}."))))
 
     def table(self, value: object, at: tuple[str, ...], struct: type[msgspec.Struct] | None = None) -> dict[str, Any]:
         """The value, a table, with no key but the struct's fields."""
@@ -290,9 +293,18 @@ class _Document:
         table = self.table(value, at)
         if "type" not in table:
             raise self.error(at, 'needs a type, for example type = "local"')
-        own: dict[str, Any] = {key: table[key] for key in ("type", "tags", "sample", "when") if key in table}
+        own: dict[str, Any] = {key: table[key] for key in TRACER_KEYS if key in table}
         options = {key: table[key] for key in table if key not in own}
-        return self.convert({**own, "options": options}, TracerSettings, at)
+        return msgspec.structs.replace(self.convert(own, TracerSettings, at), options=options)
+
+    def within(self, at: tuple[str, ...], setting: Size | Duration, least: str, most: str) -> None:
+        """The amount lies between the two, and so has a bound."""
+        if isinstance(setting, Size):
+            what, fits = "size", parse_size(least) <= (setting.bytes or 0) <= parse_size(most)
+        else:
+            what, fits = "duration", parse_duration(least) <= (setting.seconds or 0) <= parse_duration(most)
+        if not fits:
+            raise self.error(at, f"expected a {what} from {least} to {most}")
 
     def convert(self, table: dict[str, Any], struct: type[_Settings], at: tuple[str, ...]) -> _Settings:
         try:
@@ -306,7 +318,7 @@ class _Document:
             raise self.error((*at, *keys), said) from problem
 
 
-def _text_setting(kind: type[_Text], value: object) -> _Text:
+def _text_setting(kind: type[Text], value: object) -> Text:
     if not isinstance(value, str):
         raise ValueError(f"expected a string, got {_toml_type(value)}")
     return kind(value)
@@ -325,10 +337,8 @@ def _toml_type(value: object) -> str:
 
 
 def _did_you_mean(key: str, valid: tuple[str, ...]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(key, valid, n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    meant = closest(key, valid)
+    return f", did you mean {meant!r}?" if meant else ""
 
 
 def _choices(struct: type[msgspec.Struct], keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,6 +5,19 @@ Capture never raises any of these into a workflow; they are for configuration, r
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def closest(name: str, valid: Iterable[str]) -> str | None:
+    """Which of the valid names is meant, or None if no one is near."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(valid), n=1)
+    return near[0] if near else None
+
 
 class HushError(Exception):
     """Base of every error that hush raises on purpose."""
@@ -16,6 +29,15 @@ class ConfigError(HushError):
 
 class UnknownTracerError(ConfigError):
     """A tracer was asked for by a name that nothing registers."""
+
+
+class MissingVariableError(ConfigError):
+    """A tracer's configuration refers to environment variables that are not set: ``variables``, in ``options``."""
+
+    def __init__(self, message: str = "", *, variables: Iterable[str] = (), options: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.variables = tuple(variables)
+        self.options = tuple(options)
 
 
 class PluginError(HushError):
@@ -60,3 +82,10 @@ class RetryableFlushError(FlushError):
 
 class PermanentFlushError(FlushError):
     """Delivery of this request can never succeed; it becomes a dead letter."""
+
+
+class ConfigurationFlushError(FlushError):
+    """Somebody must act first: a wrong key, a moved endpoint, a missing plugin or variable.
+
+    The tracer is paused and named, and tried again slowly; nothing becomes a dead letter for it.
+    """

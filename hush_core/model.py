@@ -79,6 +79,10 @@ REQUEST_COMPLETE_FIELDS: Final = (
     "policy",  # {"sample": 0.2, "when": [...]} or None: which requests the tracer wants, see `hush_core.store.policy`
 )
 
+#: The class of the tracer whose backend is the store itself: what is due to it is delivered by being stored.
+LOCAL_TRACER: Final = "LocalTracer"
+LOCAL_TARGET: Final = "hush_core.tracers.local:LocalTracer"
+
 # The states of a request.
 RUNNING: Final = "running"  #: records have come, no end yet
 COMPLETED: Final = "completed"  #: marked complete

@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import resource
-import signal
 import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -240,6 +238,7 @@ def die_with_parent() -> None:
     """
     if sys.platform == "linux":
         import ctypes
+        import signal
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -247,6 +246,8 @@ def die_with_parent() -> None:
 def limit_memory(size: int) -> None:
     """Have allocations fail beyond so many bytes of data, for good (Linux; nothing happens elsewhere)."""
     if sys.platform == "linux":
+        import resource
+
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         allowed = size if hard == resource.RLIM_INFINITY else min(size, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
@@ -258,6 +259,8 @@ def resident_bytes() -> int:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * mmap.PAGESIZE
     except OSError:
+        import resource
+
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from hush_core.background.election import elect
+from hush_core.journal.format import journal_directory
 from hush_core.system import FILES
 
 _LOG_BYTES_MAX: Final = 1024 * 1024
@@ -29,38 +30,77 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hush_core.background", description=__doc__)
     parser.add_argument("database", type=Path)
     parser.add_argument("--config", type=Path, default=None, help="hush.toml of the app that started it")
+    parser.add_argument("--no-prune", action="store_true", help="delete nothing: the app's settings cannot be read")
+    parser.add_argument("--journal", default=None, help="of the app that started it, whose environment this is")
+    parser.add_argument("--python-path", default=None, help="the PYTHONPATH of that app; this process has its own")
     options = parser.parse_args(arguments)
     database = options.database.absolute()
-    directory = Path(f"{database}.journal")
+    directory = journal_directory(database)
     FILES.make_directory(directory)
+    variables = _variables(options.python_path)
     lock = elect(directory)
     if lock is None:
+        if options.journal is not None:
+            _hand_over(directory, options.journal)
         return 0
     log = _Log(directory / LOG)
     _raise_descriptor_limit()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return _run(database, directory, lock, options.config, log)
+        return _run(database, directory, lock, options, variables, log)
     except Exception:
         log(f"the writer ended: {traceback.format_exc().strip()}")
         return 1
 
 
-def _run(database: Path, directory: Path, lock: int, config: Path | None, log: _Log) -> int:
+def _variables(python_path: str | None) -> dict[str, str]:
+    """The environment of the app that started this process."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return variables if python_path is None else {**variables, "PYTHONPATH": python_path}
+
+
+def _hand_over(directory: Path, journal: str) -> None:
+    """Another writer is at work: it gets the environment of the app that started this one."""
+    from hush_core.background.doorbell import connect
+    from hush_core.background.supervisor import environment_message
+
+    with contextlib.suppress(OSError), connect(directory, 1.0) as connection:  # it ends: nobody is left to take it
+        connection.sendall(environment_message(journal))
+
+
+def _run(
+    database: Path,
+    directory: Path,
+    lock: int,
+    options: argparse.Namespace,
+    variables: dict[str, str],
+    log: _Log,
+) -> int:
     from hush_core.background.writer import Writer
-    from hush_core.config import load_config
+    from hush_core.config import DeliverySettings, load_config
     from hush_core.errors import ConfigError, StoreError
     from hush_core.store.retention import Retention
 
+    delivery, retention = DeliverySettings(), Retention()
     try:
-        store = load_config(config).store
-        retention = Retention(keep_s=store.keep.seconds, max_size_bytes=store.max_size.bytes)
+        config = load_config(options.config)
+        delivery = config.delivery
+        if not options.no_prune:
+            retention = Retention(keep_s=config.store.keep.seconds, max_size_bytes=config.store.max_size.bytes)
     except ConfigError as problem:
         log(f"the settings cannot be used ({problem}); nothing is pruned until they can")
-        retention = Retention()
     try:
-        writer = Writer(database, directory, lock=lock, retention=retention, log=log)
+        writer = Writer(
+            database,
+            directory,
+            lock=lock,
+            retention=retention,
+            log=log,
+            variables=variables,
+            flush_timeout_s=delivery.timeout.seconds,
+            flush_memory_bytes=delivery.memory.bytes,
+        )
         signal.signal(signal.SIGTERM, lambda *_: writer.end_soon())
         writer.run()
     except StoreError as problem:

@@ -129,9 +129,8 @@ class Doorbell:
         self._selector.unregister(fd)
 
     def wait(self, timeout_s: float) -> tuple[bool, list[int]]:
-        """Sleep until something happens or the time is over:
-
-        Whether something did, and which watched descriptors are ready.
+        """Sleep until something happens or the time is over: whether somebody rang or asked, and which watched
+        descriptors are ready.
         """
         events = self._selector.select(timeout_s)
         ready = []
@@ -142,7 +141,7 @@ class Doorbell:
                 self._read(key.fileobj)
             else:
                 ready.append(key.fd)
-        return bool(events), ready
+        return len(events) > len(ready), ready
 
     def _accept(self) -> None:
         assert self._listener is not None

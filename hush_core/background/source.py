@@ -21,6 +21,7 @@ from hush_core.journal.format import (
     HEADER_BYTES,
     SET_ASIDE,
     STORED_AT,
+    WRITER_AT,
     JournalTooNewError,
     SegmentHeader,
     segment_name,
@@ -90,6 +91,7 @@ class Source:
         self.state = msgspec.structs.replace(begun, segment=self._number, offset=self._offset)
         self.gone = False
         self.damage_checked_at = 0.0
+        self._introduced_in = -1
 
     @property
     def name(self) -> str:
@@ -99,6 +101,11 @@ class Source:
     def fd(self) -> int:
         """Of the segment that is being read; for syncing it."""
         return self._fd
+
+    @property
+    def newest(self) -> int:
+        """The number of the last segment that is known."""
+        return self._numbers[-1] if self._numbers else self._number
 
     @property
     def is_open(self) -> bool:
@@ -324,6 +331,9 @@ class Source:
 
     def promise(self, until: float) -> None:
         """Tell the owner that the writer looks again by itself before this time.monotonic(): no need to ring."""
+        if self._introduced_in != self._number:  # who the writer is, once in each segment
+            self._tell(WRITER_AT, struct.pack("<I", os.getpid()))
+            self._introduced_in = self._number
         self._tell(AWAKE_UNTIL_AT, struct.pack("<d", until))
 
     def arm_bell(self) -> None:

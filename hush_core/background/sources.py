@@ -103,13 +103,16 @@ class Sources:
             self._watched[fd] = journal_id
             self._bell.watch(fd)
 
-    def check_ready(self, ready: list[int]) -> None:
-        """The doorbell found these watched descriptors readable: their owners have ended."""
+    def check_ready(self, ready: list[int]) -> bool:
+        """The doorbell found these watched descriptors readable. True if any says that an owner has ended."""
+        ended = False
         for fd in ready:
             journal_id = self._watched.get(fd)
             if journal_id is not None:  # else the answer to a command has ended it in between
                 self._unwatch(fd)
                 self._sources[journal_id].check_owner()
+                ended = True
+        return ended
 
     def _unwatch(self, fd: int) -> None:
         self._bell.unwatch(fd)

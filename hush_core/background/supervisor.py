@@ -14,19 +14,26 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hush_core.errors import StoreError
 from hush_core.journal.appender import Journal
 from hush_core.journal.format import journal_directory as journal_directory
+
+if TYPE_CHECKING:
+    from hush_core.capture.mask import Mask
 
 #: After one ring, how long this process leaves the writer in peace.
 _RING_AGAIN_S: Final = 0.05
 #: After one start of a writer, how long before another: doubled for as long as none answers.
 _START_AGAIN_S: Final = 0.25
 _START_AGAIN_MAX_S: Final = 30.0
-#: The shell's part: run the writer until it ends by itself (a status above 128 is death by a signal).
-_KEEP_RUNNING: Final = '(while "$@"; [ $? -gt 128 ]; do sleep 0.1; done) >/dev/null & echo $!'
+#: The shell's part: run the writer until it ends by itself (a status above 128 is death by a signal). One that is
+#: killed again and again is started later and later, and in the end no more; then the next ring starts one.
+_KEEP_RUNNING: Final = (
+    '(n=0; while t=$(date +%s); "$@"; [ $? -gt 128 ] && [ $n -lt 60 ]; do '
+    "[ $(($(date +%s) - t)) -lt 5 ] || n=0; sleep $((n / 10)).1; n=$((n + 1)); done) >/dev/null & echo $!"
+)
 #: How often a wait looks again, seconds.
 _LOOK_S: Final = 0.002
 
@@ -44,15 +51,20 @@ class Background:
     def __init__(self, db_path: Path) -> None:
         self.db_path = db_path
         self._config_path, settings, problem = _settings()
+        # Settings that cannot even be found may say that all is kept: then the writer must not prune by the defaults.
+        self._may_prune = problem is None or self._config_path is not None
         self._power_safe = settings.store.durability == "power"
         self.start_records: bool = settings.capture.start_records
         self._reported: set[str] = set()
+        self.mask = _mask(settings.mask, problem, self.report)
         self._ring_at = 0.0
         self._is_unheard = False
         self._started_at = 0.0
         self._heard_at = 0.0
         self._start_at = 0.0
         self._start_wait_s = _START_AGAIN_S
+        self._delivers = False
+        self._handed_to = -1  # the process id of the writer that has this process's environment
         self._journal = Journal(
             journal_directory(db_path),
             ring=self._ring,
@@ -64,7 +76,8 @@ class Background:
         )
         self.append = self._journal.append
         if problem is not None:
-            self.report(problem, "reading the settings (defaults are used)")
+            also = "" if self.mask is None else "; values are withheld, as the settings may have a mask"
+            self.report(problem, f"reading the settings (defaults are used{also})")
 
     # -- recording ----------------------------------------------------------------------------------------------------
 
@@ -98,12 +111,19 @@ class Background:
             self.drop("other")
             self.report(problem, "completing a request")
 
-    def secure(self) -> None:
-        """A request is complete: see that a writer is at work.
+    def secure(self, *, delivers: bool = False) -> None:
+        """A request is complete: see that a writer is at work, and that it can deliver as this process would.
 
         With `durability = "power"`, when this returns, everything recorded survives a power cut.
+
+        :param delivers: whether it is due to a tracer that sends it somewhere.
         """
         self._journal.tend()
+        if delivers:
+            self._delivers = True
+            writer = self._journal.writer
+            if writer != self._handed_to and writer:
+                self._hand_over(writer)
         if self._power_safe:
             try:
                 self._journal.sync_to_disk()
@@ -187,28 +207,43 @@ class Background:
             return False
         return start_unless_begun(self._journal.directory, self._start_now)
 
+    def _hand_over(self, writer: int) -> None:
+        """Give the writer this process's environment variables, for the processes that deliver what it recorded.
+
+        They go through its socket and are kept in memory alone. Waits for nothing; if the writer cannot take them now,
+        the next request that completes tries again.
+        """
+        from hush_core.background.doorbell import connect
+
+        try:
+            with connect(self._journal.directory, 0) as connection:
+                connection.sendall(environment_message(self._journal.name))
+            self._handed_to = writer
+        except OSError:
+            pass  # not listening, or busy; what it has meanwhile is the environment of the app that started it
+        except Exception as problem:
+            self.report(problem, "handing the environment over to the writer")
+
     def _start_now(self) -> int:
         self._started_at = time.monotonic()
         self._start_at = self._started_at + self._start_wait_s
         self._start_wait_s = min(self._start_wait_s * 2, _START_AGAIN_MAX_S)
-        return start_writer(self.db_path, self._config_path)
+        return start_writer(
+            self.db_path, self._config_path, may_prune=self._may_prune, journal=self._journal.name or None
+        )
 
     def _origin(self) -> bytes:
-        """The payload of the record that opens a journal: what a delivery must be started with."""
+        """The payload of the record that opens a journal."""
         import msgspec
 
-        from hush_core import __version__
         from hush_core.model import ORIGIN
 
-        origin = {
-            "hush": __version__,
-            "executable": sys.executable,
-            "python": sys.version.split()[0],
-            "path": [_plain(os.path.abspath(entry)) for entry in sys.path],
-            "cwd": _plain(_cwd()),
-            "config": _plain(str(self._config_path)) if self._config_path else None,
-        }
-        return msgspec.msgpack.encode((ORIGIN, origin))
+        return msgspec.msgpack.encode((ORIGIN, origin(self._config_path)))
+
+    @property
+    def delivers(self) -> bool:
+        """Whether this process has recorded for a tracer that sends it somewhere."""
+        return self._delivers
 
     def sync(self, timeout: float = 5.0) -> bool:
         """Wait until everything this process recorded before the call is in SQLite. False if the time ran out first."""
@@ -235,6 +270,8 @@ class Background:
         """The process ends: wake the writer if it sleeps. What was recorded is in the journal already."""
         if self._journal.is_open:
             self._ring()
+            if self._delivers and self._journal.writer != self._handed_to:
+                self._hand_over(self._journal.writer)
 
 
 def _shrink(payload: bytes, limit: int) -> bytes:
@@ -254,15 +291,57 @@ def _settings() -> tuple[Path | None, Any, Exception | None]:
         return None, config.Config(), problem
 
 
-def _plain(path: str | None) -> str | bytes | None:
-    """A path as a record can hold it: its bytes, if they are no text."""
+def _mask(settings: Any, problem: Exception | None, report: Callable[[BaseException, str], None]) -> Mask | None:
+    """What keeps values out of the journal. None, and nothing is loaded for it, if the settings ask for nothing."""
+    unreadable = None
+    if problem is not None:
+        from hush_core.config import may_mask
+
+        if not may_mask():
+            return None
+        unreadable = "the settings cannot be read, and they have a mask"
+    elif not settings.keys and not settings.plugins:
+        return None
+    from hush_core.capture.mask import Mask
+
+    return Mask(settings.keys, settings.plugins, report=report, unreadable=unreadable)
+
+
+def origin(config_path: Path | str | None) -> dict[str, Any]:
+    """Where this process's records come from, as plain JSON: what a delivery process is started with."""
+    from hush_core import __version__
+
+    return {
+        "hush": __version__,
+        "executable": sys.executable,
+        "python": sys.version.split()[0],
+        "path": [_plain(os.path.abspath(entry)) for entry in sys.path],
+        "cwd": _plain(_cwd()),
+        "config": _plain(str(config_path)) if config_path else None,
+    }
+
+
+def _plain(path: str | None) -> str | dict[str, str] | None:
+    """A path as JSON can hold it: its bytes, if they are no text."""
     if path is None:
         return None
     try:
         path.encode()
     except UnicodeEncodeError:
-        return os.fsencode(path)
+        import base64
+
+        return {"$bytes": base64.b64encode(os.fsencode(path)).decode()}
     return path
+
+
+def environment_message(journal: str) -> bytes:
+    """The line that hands this process's environment over to the writer, for the requests of a journal."""
+    import json
+
+    from hush_core import __version__
+
+    request = {"verb": "environment", "hush": __version__, "journal": journal, "variables": dict(os.environ)}
+    return json.dumps(request).encode() + b"\n"
 
 
 def _cwd() -> str | None:
@@ -272,11 +351,16 @@ def _cwd() -> str | None:
         return None
 
 
-def start_writer(db_path: Path, config_path: Path | None = None) -> int:
+def start_writer(
+    db_path: Path, config_path: Path | None = None, *, may_prune: bool = True, journal: str | None = None
+) -> int:
     """Start a writer process, detached: not a child of this process, in a session of its own, with none of its files.
 
     Returns at once; of two that are started together one gives way. Gives the id of the process that keeps it running.
     Raises OSError if no process can be started.
+
+    :param may_prune: False: it deletes nothing, whatever the settings say.
+    :param journal: of this process, whose environment it inherits.
     """
     import subprocess
 
@@ -292,8 +376,12 @@ def start_writer(db_path: Path, config_path: Path | None = None) -> int:
     command = [sys.executable, "-m", "hush_core.background", str(db_path)]
     if config_path is not None:
         command += ["--config", str(config_path)]
-    # The shell in the background is nobody's child here, so nothing can become a zombie; and it starts the writer again
-    # if something kills it, when no app is about to notice.
+    if not may_prune:
+        command += ["--no-prune"]
+    if journal is not None:
+        command += ["--journal", journal]
+    if "PYTHONPATH" in os.environ:  # the app's own, for the delivery processes
+        command += ["--python-path", os.environ["PYTHONPATH"]]
     with _starting:
         shell = subprocess.run(
             ["/bin/sh", "-c", _KEEP_RUNNING, "hush", *command],
@@ -384,6 +472,9 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
+    for background in list(_backgrounds.values()):
+        if background.mask is not None:
+            background.mask.load()  # a module that is being imported at the fork stays locked in the child for ever
     _starting.acquire(timeout=_FORK_PATIENCE_S)
 
 

@@ -1,7 +1,8 @@
 """The writer process: one per database. It drains every journal beside the database into the store, and then some.
 
-The loop is one thread; a second one only syncs live segments to the disk. What the loop does, in order: drain, answer
-who asks, look for new and ended journals, sleep. It never trusts what it remembers over what the files and tables
+The loop is one thread; a second one only syncs live segments to the disk. What the loop does, in order: look for new
+and ended journals, drain, deliver what is due (which never waits), keep the database within its bounds, answer who
+asks, sleep. It never trusts what it remembers over what the files and tables
 say, so it may be killed at any instant: the next one reads the positions from the database and goes on.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,9 @@ from hush_core.background.problems import Problems
 from hush_core.background.source import Source, Step, retire_segment
 from hush_core.background.sources import Sources
 from hush_core.background.syncer import Syncer
+from hush_core.delivery.dispatcher import Dispatcher, Launch
+from hush_core.delivery.environment import Environments
+from hush_core.delivery.process import DeliveryProcess
 from hush_core.errors import JournalError
 from hush_core.journal.appender import SEGMENT_BYTES
 from hush_core.journal.format import segment_name
@@ -55,6 +59,7 @@ _STORING: Final = "storing records"
 _GIVING_UP: Final = "giving up segments"
 _LOOKING: Final = "looking for journals"
 _PRUNING: Final = "pruning"
+_DELIVERING: Final = "delivering"
 _NAMED_IN_LOG: Final = 5
 #: Bytes of journal in one transaction, over all journals.
 _BATCH_BYTES: Final = 1024 * 1024
@@ -64,7 +69,10 @@ class Writer:
     """Drains the journals of one database until no producer is left.
 
     :param lock: the descriptor of the election lock, which the caller holds.
-    :param connect: opens the database; an argument so that a test can wrap it.
+    :param variables: the environment of the app that started it.
+    :param flush_timeout_s: how long one delivery attempt may take; None: for ever.
+    :param flush_memory_bytes: how much a delivery process may allocate; None: no limit.
+    :param connect: opens the database; an argument so that a test can wrap it, as ``files`` and ``launch`` are.
     """
 
     def __init__(
@@ -75,8 +83,12 @@ class Writer:
         lock: int,
         retention: Retention,
         log: Callable[[str], None],
+        variables: Mapping[str, str] | None = None,
+        flush_timeout_s: float | None = 60.0,
+        flush_memory_bytes: int | None = None,
         files: Files = FILES,
         connect: Callable[[Path], sqlite3.Connection] = open_database,
+        launch: Launch = DeliveryProcess,
         linger_s: float = _LINGER_S,
     ) -> None:
         self._db_path = db_path
@@ -92,12 +104,23 @@ class Writer:
         self._to_retire: list[Path] = []
         self.syncer = Syncer(files, directory, self._on_sync_fault)
         self._durable_next = False
+        self._store_again_at = 0.0
         self.problems = Problems(log)
-        self._batch_was_full = False
+        self.is_behind = False  #: whether the last batch was full, and there is likely more
         self._make_ahead_at = 0.0
         self._looked_at = ""
         self._bell = Doorbell(directory, Answers(self).answer)
         self.sources = Sources(files, directory, self._bell, self.problems, log, lambda: self.store.journals())
+        self.delivery = Dispatcher(
+            str(db_path),
+            lambda: self.store.ledger,
+            launch,
+            self._bell,
+            Environments(variables or {}),
+            Problems(log),
+            timeout_s=flush_timeout_s,
+            memory_bytes=flush_memory_bytes,
+        )
 
     def run(self) -> None:
         """Drain until nobody needs it. Raises StoreError when going on is pointless (another writer is at work)."""
@@ -109,6 +132,7 @@ class Writer:
             self._tidy()
         finally:
             self.syncer.stop()
+            self.delivery.close()
             self._bell.close()
             self.sources.close()
             self.store.close()
@@ -133,10 +157,12 @@ class Writer:
                 self.scan()
                 scanned = now
             progressed = self.drain_once()
+            self.deliver()
+            pruned = self._keep_bounds()
             now = time.monotonic()
-            if progressed:
+            if progressed or pruned:
                 last_record = last_needed = now
-            if self.sources:
+            if self.sources or self.delivery.is_needed():
                 last_needed = now
             elif now - last_needed > self._linger_s:
                 if self._may_end():
@@ -147,7 +173,7 @@ class Writer:
                 if now > promised - _PROMISE_S / 2:
                     promised = now + _PROMISE_S
                     self._promise(promised)
-                if progressed and self._batch_was_full:
+                if pruned or (progressed and self.is_behind):
                     rung = self._wait(0.0)
                 else:
                     self._replenish()
@@ -158,8 +184,7 @@ class Writer:
             if self.drain_once():  # what was appended before its process could see the bell armed
                 last_record = time.monotonic()
                 continue
-            self._rest_store()
-            rung = self._wait(_SLEEP_S)
+            rung = self._wait(min(_SLEEP_S, self.delivery.next_in_s()))
             if rung:
                 last_record = time.monotonic()  # somebody is at work: look by itself for a while
 
@@ -167,21 +192,29 @@ class Writer:
         self.sources.tell(lambda source: source.promise(until))
 
     def _drain_rest(self) -> None:
-        """Told to end: store what is there, for a while. The next writer takes the rest."""
+        """Told to end: store what is there, and let attempts that have begun come to their end, for a while. The next
+        writer takes the rest.
+        """
         deadline = time.monotonic() + _LAST_DRAIN_S
         while self.drain_once() and time.monotonic() < deadline:
             pass
+        while self.delivery.is_busy() and time.monotonic() < deadline:
+            self._wait(_REST_S)
+            self.deliver(last=True)
 
     def _wait(self, timeout_s: float) -> bool:
-        """Sleep until somebody rings or a producer ends, at most for a time. True if so."""
+        """Sleep until somebody rings, a producer ends or a delivery process says something, at most for a time. True if
+        the journals are to be looked at.
+        """
         woken, ready = self._bell.wait(timeout_s)
-        self.sources.check_ready(ready)
-        return woken
+        return self.sources.check_ready(ready) or woken
 
     # -- draining -----------------------------------------------------------------------------------------------------
 
     def drain_once(self) -> bool:
         """Store what the journals hold now, up to a batch. True if there was anything."""
+        if time.monotonic() < self._store_again_at:
+            return False
         try:
             return self._drain()
         except STORE_ERRORS as problem:
@@ -189,28 +222,42 @@ class Writer:
             return False
         except OSError as problem:
             self.problems.say(_GIVING_UP, problem)
-            time.sleep(_STORE_RETRY_S)
+            self._store_again_at = time.monotonic() + _STORE_RETRY_S
             return False
 
     def _drain(self) -> bool:
-        steps, self._batch_was_full = self.sources.steps(time.monotonic(), _BATCH_BYTES)
+        steps, self.is_behind = self.sources.steps(time.monotonic(), _BATCH_BYTES)
         if not steps:
             if self._durable_next:
-                self.store.checkpoint()  # what is stored already: a journal can no longer give it again
-                self._durable_next = False
+                self._durable_next = False  # first: the other thread may set it meanwhile
+                self._or_again(self.store.checkpoint)  # what is stored already: a journal can no longer give it again
             return self._end_journals({})
-        durable = self._durable_next or any(step.finished for _, step in steps)
+        faulty, self._durable_next = self._durable_next, False
+        durable = faulty or any(step.finished for _, step in steps)
         by_name = {source.name: source for source, _ in steps}
         slices = [step.slice for _, step in steps]
-        self.store.put(slices, durable=durable, keep_refused=lambda name, record: self._refuse(by_name[name], record))
+
+        def put() -> None:
+            self.store.put(
+                slices, durable=durable, keep_refused=lambda name, record: self._refuse(by_name[name], record)
+            )
+
+        self._or_again(put) if faulty else put()
         self.problems.solved(_STORING)
-        self._durable_next = False
         for source, step in steps:
             self._advance(source, step)
         self._retire()
         self.syncer.note([source.fd for source, step in steps if step.slice.payloads and source.is_open])
         self._end_journals(by_name)
         return True
+
+    def _or_again(self, make_durable: Callable[[], None]) -> None:
+        """What a faulty disk did not keep has to be stored durably; if this cannot be now, then with the next batch."""
+        try:
+            make_durable()
+        except BaseException:
+            self._durable_next = True
+            raise
 
     def _advance(self, source: Source, step: Step) -> None:
         """The step is stored. A source that cannot move on is left; the next scan finds it again where it is stored."""
@@ -281,7 +328,8 @@ class Writer:
             self._reopen_store()
             return
         self.problems.say(_STORING, f"{problem}; the journals keep what comes, and it is tried again")
-        self._wait(_STORE_RETRY_S)
+        # Not a wait here: this may be in the middle of an answer, and of what the doorbell has to read.
+        self._store_again_at = time.monotonic() + _STORE_RETRY_S
 
     def _breaks_a_constraint_for_damage(self, problem: Exception) -> bool:
         """No record breaks a constraint. A key that is damaged makes one look broken, for ever: look, once."""
@@ -297,6 +345,7 @@ class Writer:
 
     def _reopen_store(self) -> None:
         self.store = self._open_store()
+        self.delivery.forget()  # what is due is the new one's
         self.sources.close()  # positions are the new database's: read each journal anew
         self.scan()
 
@@ -353,16 +402,35 @@ class Writer:
             self.store.close()
             self._reopen_store()
 
-    # -- rest and end -------------------------------------------------------------------------------------------------
+    # -- delivery, bounds, end ----------------------------------------------------------------------------------------
 
-    def _rest_store(self) -> None:
-        """There is time: keep the database within its bounds."""
+    def deliver(self, *, last: bool = False) -> None:
+        """A turn of delivery. With ``last`` nothing new is begun."""
+        if time.monotonic() < self._store_again_at:
+            return
+        try:
+            self.delivery.turn(begin=not last)
+            self.problems.solved(_DELIVERING)
+        except STORE_ERRORS as problem:
+            self._on_store_problem(problem)
+        except OSError as problem:
+            self.problems.say(_DELIVERING, problem)
+
+    def _keep_bounds(self) -> bool:
+        """Keep the database within its bounds: a little at a time, so that records never wait long behind it. True if
+        there is more to do.
+        """
         try:
             if self._retention.is_due():
-                self._retention.prune(self.store)
+                self._retention.prune_some(self.store)
                 self.problems.solved(_PRUNING)
-        except sqlite3.Error as problem:
-            self.problems.say(_PRUNING, problem)
+                return self._retention.is_due()
+        except STORE_ERRORS as problem:
+            if is_damage(problem):
+                self._on_store_problem(problem)
+            else:
+                self.problems.say(_PRUNING, problem)
+        return False
 
     def _may_end(self) -> bool:
         """Whether nobody can need this writer any more.

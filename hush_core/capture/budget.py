@@ -23,6 +23,8 @@ BOUNDS: Final = Bounds()
 #: What opens every note that a record makes in the place of something it does not hold.
 _NOTE: Final = "… [{}]"
 CYCLE: Final = _NOTE.format("cycle")
+#: What stands in the place of a value whose key is masked.
+MASKED: Final = "[masked]"
 
 
 def truncated(what: str) -> str:
@@ -33,6 +35,16 @@ def truncated(what: str) -> str:
 def unrecordable(kind: type, problem: BaseException) -> str:
     """The note for an object that could not be read at all."""
     return _NOTE.format(f"unrecordable {name_of(kind)}: {name_of(type(problem))}")
+
+
+def withheld(reason: str) -> str:
+    """The note for a value that is left out because nothing could make sure that it may be kept."""
+    return _NOTE.format(f"withheld: {reason}")
+
+
+def masked_text(kind: type) -> str:
+    """The note for an object's own text that has the name of a masked key in it."""
+    return _NOTE.format(f"masked: the text of {name_of(kind)} has a masked key in it")
 
 
 _name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__

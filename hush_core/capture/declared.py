@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Final
 
-from hush_core.capture.opened import NOTHING, Findings, OpenNode, error_text
+from hush_core.capture.opened import NOTHING, Findings, OpenNode, error_text, is_success
 from hush_core.capture.place import Place
 from hush_core.capture.reserved import has_reserved, take_reserved
 
@@ -17,6 +19,16 @@ ASYNC_GENERATOR: Final = 0x200
 
 #: Defaults of these types are recorded; others are mostly sentinels.
 _PLAIN: Final = (str, int, float, bool, type(None))
+
+
+def code_of(function: Any) -> CodeType | None:
+    """The code that a call runs, where it can be told: of a partial its function's, of an object its `__call__`'s."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if code is None:
+        code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004 - it is what is called
+    return code
 
 
 class Declared:
@@ -94,5 +106,6 @@ class Declared:
     def fail(node: OpenNode, error: BaseException, found: Findings | None = None, output: Any = None) -> None:
         """Record the end of a call that an exception ended."""
         found = found or Findings()
-        found.error = error_text(error)
+        if not is_success(error):
+            found.error = error_text(error)
         node.end(output, found)

@@ -35,6 +35,8 @@ def open_up(value: Any, kind: type, budget: Budget) -> Any:
         return f"{name_of(kind)}: {value}"
     if issubclass(kind, (Decimal, UUID)):
         return str(value)
+    if issubclass(kind, msgspec.Struct):  # under the names that msgspec writes
+        return _fields(value, kind.__struct_fields__, kind.__struct_encode_fields__)
     names = _field_names(kind)
     if names is not None:
         return _fields(value, names)
@@ -97,9 +99,7 @@ def _class_attribute(kind: type, name: str) -> Any:
 
 
 def _field_names(kind: type) -> Iterable[str] | None:
-    """The fields of a dataclass, an attrs class, a msgspec Struct, a pydantic model; None for any other class."""
-    if issubclass(kind, msgspec.Struct):
-        return kind.__struct_fields__
+    """The fields of a dataclass, an attrs class, a pydantic model; None for any other class."""
     declared = _class_attribute(kind, "__dataclass_fields__")
     if isinstance(declared, dict):
         return [name for name, field in declared.items() if getattr(field, "_field_type", None) is _dataclass_field()]
@@ -130,9 +130,11 @@ def _pydantic_names(kind: type) -> Iterable[str] | None:
     return [name for name, field in fields.items() if not getattr(getattr(field, "field_info", None), "exclude", None)]
 
 
-def _fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
+def _fields(value: Any, names: Iterable[str], written_as: Iterable[str] | None = None) -> dict[str, Any]:
     """The fields that are set. A model's extra fields are with them."""
-    parts = {name: part for name in names if (part := _attribute(value, name)) is not _ABSENT}
+    names = tuple(names)
+    named = zip(names, names if written_as is None else written_as, strict=True)
+    parts = {written: part for name, written in named if (part := _attribute(value, name)) is not _ABSENT}
     extra = _attribute(value, "__pydantic_extra__")
     return {**parts, **extra} if isinstance(extra, dict) else parts
 
@@ -161,7 +163,13 @@ def _described(value: Any, kind: type) -> Any:
         return value.__fspath__()
     if kind.__flags__ & _HEAP_TYPE and _class_attribute(kind, "__repr__") is object.__repr__:
         return Attributes(value, kind)
-    return _ADDRESS.sub("", repr(value))
+    return Repr(_ADDRESS.sub("", repr(value)))
+
+
+class Repr(str):
+    """A text that an object's own `repr` gave: what is in it, and under which names, only the object knows."""
+
+    __slots__ = ()
 
 
 class Attributes(dict[str, Any]):

@@ -7,16 +7,16 @@ its caller the function stays the same: signature, result, exceptions, and what 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from hush_core.capture.declared import ASYNC_GENERATOR, COROUTINE, GENERATOR, Declared
+from hush_core.capture.declared import ASYNC_GENERATOR, COROUTINE, GENERATOR, Declared, code_of
 from hush_core.capture.place import Place, current
 from hush_core.capture.stream import drive, drive_async
 
 if TYPE_CHECKING:
-    from types import CodeType
-
+    from hush_core.capture.opened import OpenNode
     from hush_core.capture.state import MemoryState
 
 P = ParamSpec("P")
@@ -96,10 +96,10 @@ def code_node(
 
 
 def _wrap(function: Callable[..., Any], declared: Declared) -> Any:
-    code = getattr(function, "__code__", None)
-    flags = code.co_flags if code is not None else 0
-    if flags & (GENERATOR | ASYNC_GENERATOR):
-        return StreamNode(function, declared, is_async=bool(flags & ASYNC_GENERATOR))
+    code = code_of(function)
+    flags = 0 if code is None else code.co_flags
+    if code is not None and flags & (GENERATOR | ASYNC_GENERATOR):
+        return StreamNode(function, code, declared, is_async=bool(flags & ASYNC_GENERATOR))
     wrapper = (_wrap_async if flags & COROUTINE else _wrap_sync)(function, declared)
     wrapper.under = functools.partial(_under, wrapper)  # type: ignore[attr-defined]
     return wrapper
@@ -125,9 +125,30 @@ def _wrap_sync(function: Callable[..., Any], declared: Declared) -> Callable[...
             declared.fail(node, error)
             raise
         set_place(parent)
-        return close(node, result)
+        return close(node, result) if type(result) is not CoroutineType else _end_later(declared, node, result)
 
     return code_node
+
+
+def _end_later(declared: Declared, node: OpenNode, coroutine: Any) -> Any:
+    """A call that gave a coroutine (a plain decorator is around an async function) ends when that does."""
+
+    async def code_node() -> Any:
+        outside = current.get()
+        current.set(node)
+        try:
+            result = await coroutine
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit) or current.get() is node:
+                current.set(outside)
+            declared.fail(node, error)
+            raise
+        current.set(outside)
+        return declared.close(node, result)
+
+    later: Any = code_node()
+    later.__qualname__ = coroutine.__qualname__  # for who forgets to await it
+    return later
 
 
 def _wrap_async(function: Callable[..., Any], declared: Declared) -> Callable[..., Any]:
@@ -163,9 +184,9 @@ class StreamNode:
     __defaults__: tuple[Any, ...] | None
     __kwdefaults__: dict[str, Any] | None
 
-    def __init__(self, function: Callable[..., Any], declared: Declared, *, is_async: bool) -> None:
+    def __init__(self, function: Callable[..., Any], code: CodeType, declared: Declared, *, is_async: bool) -> None:
         functools.update_wrapper(self, function)
-        self.__code__ = function.__code__
+        self.__code__ = code
         self.__defaults__ = getattr(function, "__defaults__", None)
         self.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
         self._function = function
@@ -206,8 +227,7 @@ def bind(function: Callable[P, T], place: Place | None) -> Callable[P, T]:
     """
     if place is not None and not place.state.has_trace_store:
         place = None
-    inner = getattr(function, "__func__", function)
-    code = getattr(inner, "__code__", None)
+    code = code_of(getattr(function, "__func__", function))
     bound = _bind_async if code is not None and code.co_flags & COROUTINE else _bind_sync
     return cast("Callable[P, T]", bound(function, place))
 
@@ -218,9 +238,10 @@ def _bind_sync(function: Callable[..., Any], place: Place | None) -> Callable[..
         before = current.get()
         current.set(place)
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
         finally:
             current.set(before)
+        return result if type(result) is not CoroutineType else _run_at(place, result)
 
     return at_place
 
@@ -228,11 +249,15 @@ def _bind_sync(function: Callable[..., Any], place: Place | None) -> Callable[..
 def _bind_async(function: Callable[..., Any], place: Place | None) -> Callable[..., Any]:
     @functools.wraps(function)
     async def at_place(*args: Any, **kwargs: Any) -> Any:
-        before = current.get()
-        current.set(place)
-        try:
-            return await function(*args, **kwargs)
-        finally:
-            current.set(before)
+        return await _run_at(place, function(*args, **kwargs))
 
     return at_place
+
+
+async def _run_at(place: Place | None, coroutine: Awaitable[T]) -> T:
+    before = current.get()
+    current.set(place)
+    try:
+        return await coroutine
+    finally:
+        current.set(before)

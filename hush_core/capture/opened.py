@@ -10,7 +10,6 @@ import msgspec
 
 from hush_core.capture.budget import BOUNDS, encodable, name_of, truncated, unrecordable
 from hush_core.capture.place import Place, spans
-from hush_core.capture.record import encode_value
 from hush_core.capture.usage import NO_USAGE, Usage
 from hush_core.model import NODE, NODE_END, NODE_START
 
@@ -89,7 +88,7 @@ class OpenNode(Place):
                 None if parent is None else parent.span,
             ))  # fmt: skip
         else:
-            self._inputs = None if inputs is None else msgspec.Raw(encode_value(inputs))
+            self._inputs = None if inputs is None else msgspec.Raw(state.encode_value(inputs))
         self._began_ns = perf_counter_ns()
 
     def elapsed_ms(self) -> float:
@@ -111,6 +110,13 @@ class OpenNode(Place):
             None if error is None else ERROR, found.media, found.time_to_first_token_ms, usage.cached_tokens,
             usage.reasoning_tokens, self.span, None if parent is None else parent.span, found.tags,
         ))  # fmt: skip
+
+
+def is_success(error: BaseException) -> bool:
+    """Whether it ends a node or a trace well: leaving by `sys.exit()` or `sys.exit(0)` is an end like any other."""
+    return isinstance(error, SystemExit) and (
+        error.code is None or (type(error.code) in (int, bool) and not error.code)
+    )
 
 
 def error_text(error: BaseException) -> str:

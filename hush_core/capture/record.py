@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
+if TYPE_CHECKING:
+    from hush_core.capture.mask import Mask
 
 #: Encodes a record, a tuple of its kind and fields. May raise anything.
 Encode = Callable[[Any], bytes]
@@ -20,14 +23,26 @@ _encode_fast: Final[Encode] = msgspec.msgpack.Encoder().encode
 _SAFE_RECURSION_LIMIT: Final = 10_000
 
 
-def encoder() -> Encode:
-    """The way to encode records from now on: fast, or with care from the start. A mask would come in here.
+def encoder(mask: Mask | None = None) -> Encode:
+    """The way to encode records from now on: fast, or with care from the start, or through a mask.
 
     What the fast way gives may not be what a plain decoder takes; see `snapshot.decode_carefully`.
     """
+    if mask is not None:
+        return mask.encode
     if sys.getrecursionlimit() > _SAFE_RECURSION_LIMIT and sys.version_info < (3, 12):
         return rescue
     return _encode_fast
+
+
+def rescuer(mask: Mask | None = None) -> Encode:
+    """The way to encode a record that the encoder could not."""
+    return rescue if mask is None else mask.encode
+
+
+def value_encoder(mask: Mask | None = None) -> Encode:
+    """The way to encode values that will be part of a record."""
+    return encode_value if mask is None else mask.encode_value
 
 
 def rescue(fields: tuple[Any, ...]) -> bytes:
@@ -37,14 +52,14 @@ def rescue(fields: tuple[Any, ...]) -> bytes:
     return encode_carefully(fields)
 
 
-def encode(fields: tuple[Any, ...]) -> bytes:
+def encode(fields: tuple[Any, ...], mask: Mask | None = None) -> bytes:
     """Encode a record, the fast way if it can be. Never raises but KeyboardInterrupt."""
     try:
-        return encoder()(fields)
+        return encoder(mask)(fields)
     except KeyboardInterrupt:
         raise
     except BaseException:
-        return rescue(fields)
+        return rescuer(mask)(fields)
 
 
 def encode_value(value: Any) -> bytes:

@@ -24,11 +24,13 @@ _decode: Final = msgspec.msgpack.Decoder().decode
 #: Bytes of a record that the budget leaves free for the notes of what was left out.
 _ROOM_FOR_NOTES: Final = 16 * 1024
 
+_SMALL: Final = frozenset({int, float, bool})
+
 #: The fields, by kind of record, that hold what the workflow's data is; all others are names, numbers and times.
 _PAYLOADS: Final = frozenset(
     {"input_data", "output_data", "metadata", "media", "tags", "tracers", "tracer_config", "origin"}
 )
-_FIELDS: Final[dict[object, tuple[str, ...]]] = {
+FIELDS: Final[dict[object, tuple[str, ...]]] = {
     model.NODE: model.NODE_FIELDS,
     model.NODE_START: model.NODE_FIELDS,
     model.NODE_END: model.NODE_FIELDS,
@@ -37,38 +39,58 @@ _FIELDS: Final[dict[object, tuple[str, ...]]] = {
 }
 
 
+def field_names(kind: object) -> tuple[str, ...]:
+    """The names of a record's fields, in order; none if the kind is not known."""
+    return FIELDS.get(kind, ()) if isinstance(kind, int) else ()
+
+
 def _payload_places(kind: object, width: int) -> list[int]:
     """Where in a record of this kind and width the workflow's own data is: the last first, as outputs matter most."""
-    names = _FIELDS.get(kind, ()) if isinstance(kind, int) else ()
+    names = field_names(kind)
     return [at for at in range(width - 1, 0, -1) if at > len(names) or names[at - 1] in _PAYLOADS]
 
 
-def walk_record(fields: tuple[Any, ...], bounds: Bounds = BOUNDS) -> list[Any]:
+#: Copies a field of a record within a budget, given its name ("" if it has none) and its value.
+CopyField = Callable[[str, Any, Budget], Any]
+
+
+def _walk(name: str, value: Any, budget: Budget) -> Any:
+    return Walk(budget).value(value)
+
+
+def walk_record(fields: Sequence[Any], bounds: Bounds = BOUNDS, copy: CopyField = _walk) -> list[Any]:
     """A copy of a record, of plain types alone. Names, numbers, times, usage and errors come first; the payloads share
     what is left, so that a large input cannot push out the output.
     """
-    return _copy_record(fields, fields[0], bounds, lambda value, budget: Walk(budget).value(value))
+    return _copy_record(fields, fields[0], bounds, copy)
 
 
-def _copy_record(fields: Sequence[Any], kind: object, bounds: Bounds, copy: Callable[[Any, Budget], Any]) -> list[Any]:
+def _copy_record(fields: Sequence[Any], kind: object, bounds: Bounds, copy: CopyField) -> list[Any]:
+    names = ("", *field_names(kind), *[""] * len(fields))
     budget = Budget(bounds)
     budget.bytes_left -= min(_ROOM_FOR_NOTES, bounds.record_bytes // 4)
     payloads = _payload_places(kind, len(fields))
     copies: list[Any] = [None] * len(fields)
     for at in sorted(set(range(len(fields))) - set(payloads)):
-        value = _share_of(budget, 2, fields[at], copy)
+        value = fields[at]
+        if value is None:
+            continue
+        if type(value) in _SMALL or (type(value) is str and len(value) <= 64):  # nothing that could starve the others
+            value = copy(names[at], value, budget)
+        else:
+            value = _share_of(budget, 2, names[at], value, copy)
         copies[at] = budget.text(value, bounds.name_chars) if type(value) is str else value
     payloads = [at for at in payloads if fields[at] is not None]
     for number, at in enumerate(payloads):
-        copies[at] = _share_of(budget, len(payloads) - number, fields[at], copy)
+        copies[at] = _share_of(budget, len(payloads) - number, names[at], fields[at], copy)
     return copies
 
 
-def _share_of(budget: Budget, parts: int, value: Any, copy: Callable[[Any, Budget], Any]) -> Any:
+def _share_of(budget: Budget, parts: int, name: str, value: Any, copy: CopyField) -> Any:
     """Copy a value within one of the parts that the budget still has to serve."""
     part = budget.share(parts)
     before = part.bytes_left
-    copied = copy(value, part)
+    copied = copy(name, value, part)
     budget.bytes_left -= before - part.bytes_left
     return copied
 
@@ -79,17 +101,22 @@ def encode_carefully(fields: tuple[Any, ...], limit_bytes: int = BOUNDS.record_b
     Never raises but KeyboardInterrupt. What could not be kept says so in its place.
     """
     try:
-        return _encode_within(limit_bytes, lambda bounds: walk_record(fields, bounds))
+        return encode_walked(fields, limit_bytes)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # no memory, or no stack left, for even a small walk
-        return _last_resort(fields, problem)
+        return last_resort(fields, problem)
 
 
-def encode_value_carefully(value: Any) -> bytes:
+def encode_walked(fields: Sequence[Any], limit_bytes: int = BOUNDS.record_bytes, copy: CopyField = _walk) -> bytes:
+    """Encode a copy of a record to no more than `limit_bytes`. Raises when there is no memory or no stack for it."""
+    return _encode_within(limit_bytes, lambda bounds: walk_record(fields, bounds, copy))
+
+
+def encode_value_carefully(value: Any, copy: CopyField = _walk) -> bytes:
     """Encode one value of a record, as `encode_carefully` does the whole."""
     try:
-        return _encode(Walk(Budget(BOUNDS)).value(value))
+        return _encode(copy("", value, Budget(BOUNDS)))
     except KeyboardInterrupt:
         raise
     except BaseException as problem:
@@ -106,7 +133,7 @@ def _encode_within(limit_bytes: int, copy: Callable[[Bounds], list[Any]]) -> byt
         bounds = bounds._replace(record_bytes=bounds.record_bytes // 4, name_chars=max(bounds.name_chars // 4, 16))
 
 
-def _last_resort(fields: tuple[Any, ...], problem: BaseException) -> bytes:
+def last_resort(fields: Sequence[Any], problem: BaseException) -> bytes:
     """The small plain values of a record alone."""
     kept = []
     for value in fields:
@@ -152,24 +179,24 @@ def decode_carefully(payload: bytes) -> list[Any]:
 
 
 def _reread_record(
-    fields: list[memoryview], bounds: Bounds, copy: Callable[[memoryview | None, Budget], Any]
+    fields: list[memoryview], bounds: Bounds, copy: Callable[[str, memoryview | None, Budget], Any]
 ) -> list[Any]:
-    kind = _read(fields[0], Budget(bounds)) if fields else None
+    kind = _read("", fields[0], Budget(bounds)) if fields else None
     return _copy_record([None if bytes(field[:2]) == _NIL else field for field in fields], kind, bounds, copy)
 
 
 _NIL: Final = b"\xc0"
 
 
-def _read(field: memoryview | None, budget: Budget) -> Any:
+def _read(name: str, field: memoryview | None, budget: Budget) -> Any:
     return None if field is None else Reader(field, budget).whole()
 
 
-def _cut(field: memoryview | None, budget: Budget) -> Any:
+def _cut(name: str, field: memoryview | None, budget: Budget) -> Any:
     """A field as it is if it is within the budget, else what of it is."""
     if field is None:
         return None
     if field.nbytes > budget.bytes_left:
-        return _read(field, budget)
+        return _read(name, field, budget)
     budget.bytes_left -= field.nbytes
     return msgspec.Raw(field)

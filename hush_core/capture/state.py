@@ -57,6 +57,7 @@ class MemoryState:
         self._trace_store = trace_store
         if trace_store is not None:
             self.record: Callable[[tuple[Any, ...]], None] = trace_store.record
+            self.encode_value: Callable[[Any], bytes] = trace_store.encode_value
             self.start_records = trace_store.start_records if start_records is None else start_records
         self.next_order = count().__next__
         self.root = Place(self, None, None, None)

@@ -15,7 +15,6 @@ from hush_core.capture.budget import BOUNDS, truncated
 from hush_core.capture.declared import Declared
 from hush_core.capture.opened import Findings, OpenNode
 from hush_core.capture.place import Place, current
-from hush_core.capture.record import encode_value
 from hush_core.capture.reserved import has_reserved, take_reserved
 
 _AS_IS: Final = (str, bytes, int, float, bool, type(None))
@@ -49,7 +48,7 @@ class _Streaming:
                 self._bytes += len(item) if isinstance(item, (str, bytes)) else 9
                 self._items.append(item)
             else:
-                encoded = encode_value(item)
+                encoded = self.node.state.encode_value(item)
                 self._bytes += len(encoded)
                 self._items.append(msgspec.Raw(encoded))
         return item

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from hush_core.capture.opened import Findings, OpenNode, error_text
+from hush_core.capture.opened import Findings, OpenNode, error_text, is_success
 from hush_core.capture.place import current
 from hush_core.capture.state import MemoryState
 from hush_core.model import COMPLETED, FAILED, REQUEST_START
@@ -83,7 +83,7 @@ class Trace:
         current.set(self._before)
         found = Findings()
         state.status = COMPLETED
-        if error is not None and not _is_success(error):
+        if error is not None and not is_success(error):
             found.error = error_text(error)
             state.error = found.error.partition("\n")[0]
             state.status = FAILED
@@ -98,8 +98,3 @@ class Trace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, trace)
-
-
-def _is_success(error: BaseException) -> bool:
-    """Leaving by `sys.exit()` or `sys.exit(0)` is an end like any other."""
-    return isinstance(error, SystemExit) and error.code in (None, 0)

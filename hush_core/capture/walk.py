@@ -21,6 +21,7 @@ from hush_core.capture.budget import CYCLE, Budget, name_of, truncated, unrecord
 from hush_core.capture.foreign import Attributes, open_up
 
 _to_json: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
 
 #: Types that msgpack's encoder writes as they are, small and for certain.
 _LEAVES: Final = frozenset({date, timedelta, Decimal, UUID})
@@ -35,7 +36,7 @@ class Walk:
     """One walk over one value, in one thread: `value` returns its copy, of plain types alone.
 
     The copy holds None, bool, int (64 bits), float, str (UTF-8), bytes, date, timedelta, Decimal, UUID, naive datetime,
-    and lists and dicts (with str keys) of these. A mask is a function over this copy.
+    and lists and dicts (with str keys) of these. A walk that masks (`masked`) overrides what it has to.
     """
 
     __slots__ = ("_budget", "_objects", "_open")
@@ -66,8 +67,7 @@ class Walk:
         if issubclass(kind, dict):
             return self._inside(value, depth, lambda: self._dict(dict.items(value), dict.__len__(value), depth))
         if issubclass(kind, (list, tuple, set, frozenset)):
-            base = next(base for base in (list, tuple, set, frozenset) if issubclass(kind, base))
-            return self._inside(value, depth, lambda: self._list(base.__iter__(value), base.__len__(value), depth))
+            return self._inside(value, depth, lambda: self._sequence(value, kind, depth))
         if kind in _LEAVES or ((kind is datetime or kind is time) and value.tzinfo is None):
             self._budget.bytes_left -= 64
             return value
@@ -87,6 +87,8 @@ class Walk:
             return self._budget.blob(value, len(value))
         if issubclass(kind, memoryview):
             return self._budget.blob(value.cast("B") if value.c_contiguous else value.tobytes(), value.nbytes)
+        if kind is msgspec.Raw:
+            return self._encoded(memoryview(value), depth)
         return self._inside(value, depth, lambda: self._object(value, kind, depth))
 
     def _integer(self, value: int) -> int | str:
@@ -98,6 +100,19 @@ class Walk:
             return self._budget.text(str(value))
         head = f"{abs(value) >> (bits - _DECIMAL_BITS):x}"
         return self._budget.text(f"{'-' if value < 0 else ''}0x{head}") + self._budget.note(truncated(f"{bits} bits"))
+
+    def _encoded(self, payload: memoryview, depth: int) -> Any:
+        """A value that was encoded before (a stream's items, say), read again: its bytes cannot be embedded here."""
+        from hush_core.capture.reread import Reader
+
+        if payload.nbytes <= self._budget.bytes_left:
+            try:
+                return self.value(_decode(payload), depth)
+            except (msgspec.DecodeError, RecursionError):
+                pass
+        reader = Reader(payload, Budget(self._budget.bounds))
+        value = reader.whole()
+        return self.value(value if reader.at >= payload.nbytes else payload, depth)
 
     # -- containers ---------------------------------------------------------------------------------------------------
 
@@ -112,6 +127,10 @@ class Walk:
             return walk()
         finally:
             self._open.discard(id(value))
+
+    def _sequence(self, value: Any, kind: type, depth: int) -> list[Any]:
+        base = next(base for base in (list, tuple, set, frozenset) if issubclass(kind, base))
+        return self._list(base.__iter__(value), base.__len__(value), depth)
 
     def _list(self, items: Iterable[Any], size: int, depth: int) -> list[Any]:
         # A list made in one C call: another thread cannot change the container in the middle of it.
@@ -134,10 +153,14 @@ class Walk:
             if self._budget.is_spent():
                 break
             name = self._key(key, depth)
-            copy[_unused(name, key, copy) if name in copy else name] = self.value(item, depth + 1)
+            copy[_unused(name, key, copy) if name in copy else name] = self._under(key, name, item, depth + 1)
         if len(copy) < size:
             copy["…"] = self._budget.note(truncated(f"{size} items"))
         return copy
+
+    def _under(self, key: object, name: str, item: Any, depth: int) -> Any:
+        """The value of a key, whose text in the copy is `name`."""
+        return self.value(item, depth)
 
     def _key(self, key: object, depth: int) -> str:
         """A key as a text: its own, or its JSON, so that `(1, 2)` is `[1,2]` and True is `true`."""
@@ -146,7 +169,7 @@ class Walk:
         return as_key(self.value(key, depth + 1))
 
     def _object(self, value: Any, kind: type, depth: int) -> Any:
-        parts = open_up(value, kind, self._budget)
+        parts = self._open_up(value, kind)
         if type(parts) is not Attributes:
             return self._opened(parts, depth)
         if self._objects >= _NESTED_OBJECTS:
@@ -156,6 +179,9 @@ class Walk:
             return self._opened(parts, depth)
         finally:
             self._objects -= 1
+
+    def _open_up(self, value: Any, kind: type) -> Any:
+        return open_up(value, kind, self._budget)
 
     def _opened(self, parts: Any, depth: int) -> Any:
         """What `open_up` gave: one level of plain containers, whose items are still to be walked."""

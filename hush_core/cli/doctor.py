@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from hush_core.cli.options import db_option, json_option
+from hush_core.model import DEAD, FLUSHING, PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from hush_core.cli.examination import Examination, Finding
+    from hush_core.store.queries.holdings import Holdings
 
 
 _JOURNALS_SHOWN: Final = 8
@@ -26,10 +29,11 @@ _JOURNALS_SHOWN: Final = 8
 @db_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool, db_path: Path) -> None:
-    """Check the writer, the journals, the database and the settings, and that every record is accounted for:
+    """Check the writer, the journals, the database, tracers, plugins and settings, and that all is accounted for:
 
     \b
-      accepted = stored + in the journal + set aside + dropped
+      records accepted = stored + in the journal + set aside + dropped
+      deliveries       = delivered + waiting + dead letters + skipped
 
     It may run at any time, beside live processes. The exit code is 1 when something is wrong.
 
@@ -38,6 +42,7 @@ def doctor(context: click.Context, as_json: bool, db_path: Path) -> None:
       hush doctor
       hush doctor --db /srv/app/traces.db
       hush doctor --json | jq .records
+      hush doctor --json | jq '.tracers[] | select(.due > 0)'
     """
     from hush_core.cli.examination import examine
 
@@ -63,11 +68,16 @@ def _as_dict(seen: Examination) -> dict[str, Any]:
         "writer": seen.writer,
         "records": None,
         "journals": [],
+        "deliveries": None,
+        "tracers": [each.as_dict() for each in seen.roster.destinations] if seen.roster is not None else [],
+        "plugins": _plugins_dict(seen),
         "settings": {"path": str(seen.settings_path) if seen.settings_path else None, **(seen.settings or {})},
         "versions": seen.versions,
     }
-    plain["database"].pop("journals", None)
-    plain["database"].pop("totals", None)
+    for moved in ("journals", "totals", "delivered", "undelivered", "skipped"):
+        plain["database"].pop(moved, None)
+    if holdings is not None:
+        plain["deliveries"] = {**_sums(holdings), "undelivered": holdings.undelivered}
     if account is not None:
         plain["records"] = {
             "accepted": account.accepted,
@@ -81,6 +91,35 @@ def _as_dict(seen: Examination) -> dict[str, Any]:
             {**msgspec.to_builtins(journal), "accepted": journal.accepted} for journal in account.journals
         ]
     return plain
+
+
+def _sums(holdings: Holdings) -> dict[str, int]:
+    """What became of each pair of a stored request and a tracer: the first is the sum of the others."""
+    states = holdings.undelivered.values()
+    waiting = sum(each.get(PENDING, 0) + each.get(FLUSHING, 0) for each in states)
+    sums = {
+        "delivered": holdings.delivered,
+        "waiting": waiting,
+        "dead_letters": sum(each.get(DEAD, 0) for each in states),
+        "skipped": holdings.skipped,
+    }
+    return {"total": sum(sums.values()), **sums}
+
+
+def _plugins_dict(seen: Examination) -> dict[str, Any] | None:
+    host = seen.plugins
+    if host is None:
+        return None
+    return {
+        "loaded": [
+            {"name": each.name, "package": each.distribution, "version": each.version, "hooks": list(each.hooks)}
+            for each in host.plugins
+        ],
+        "broken": [
+            {"name": each.name, "package": each.distribution, "version": each.version, "reason": each.reason}
+            for each in host.broken
+        ],
+    }
 
 
 def _finding_dict(finding: Finding) -> dict[str, str]:
@@ -102,15 +141,17 @@ def _print(seen: Examination) -> None:
         "writer": _writer,
         "journals": _journals,
         "records": _records,
+        "deliveries": _deliveries,
+        "plugins": _plugins,
         "settings": _settings,
     }
     for part, describe in parts.items():
         mark = Text("✗ ", "bold red") if part in wrong else Text("✓ ", "green")
         for number, line in enumerate(describe(seen)):
-            begin = mark + Text(padded(part, 10), "bold") if number == 0 else Text(" " * 12)
+            begin = mark + Text(padded(part, 12), "bold") if number == 0 else Text(" " * 14)
             console.print(begin + line)
     versions = ", ".join(f"{name} {version}" for name, version in seen.versions.items())
-    console.print(Text("  ") + Text(padded("versions", 10), "bold") + Text(versions))
+    console.print(Text("  ") + Text(padded("versions", 12), "bold") + Text(versions))
     for finding in sorted(seen.findings, key=lambda finding: finding.is_problem):
         console.print()
         mark = Text("✗ ", "bold red") if finding.is_problem else Text("• ", QUIET)
@@ -138,9 +179,6 @@ def _database(seen: Examination) -> Iterator[Text]:
     total = sum(holdings.requests.values())
     yield Text(f"{plural(total, 'request')}{f' ({states})' if states else ''}, {plural(holdings.nodes, 'node')}")
     yield Text(f"{size(holdings.size_bytes)}, schema {holdings.schema}")
-    for tracer, states_of in holdings.undelivered.items():
-        waiting = ", ".join(f"{count(number)} {status}" for status, number in states_of.items())
-        yield Text(f"{safe(tracer)}: {waiting}", "yellow")
 
 
 def _writer(seen: Examination) -> Iterator[Text]:
@@ -192,6 +230,44 @@ def _records(seen: Examination) -> Iterator[Text]:
     )
     for reason, number in account.dropped.items():
         yield Text(f"{count(number)} dropped: {reason}", "yellow")
+
+
+def _deliveries(seen: Examination) -> Iterator[Text]:
+    from rich.text import Text
+
+    from hush_core.cli.render import count, plural, safe
+
+    if seen.holdings is None or seen.roster is None:
+        yield Text("none yet" if not os.path.exists(seen.db_path) else "not counted: the database cannot be read")
+        return
+    sums = _sums(seen.holdings)
+    yield Text(plural(sums["total"], "delivery"))
+    yield Text(
+        f"= {count(sums['delivered'])} delivered + {count(sums['waiting'])} waiting"
+        f" + {plural(sums['dead_letters'], 'dead letter')} + {count(sums['skipped'])} skipped"
+    )
+    now_ns = time.time_ns()
+    for tracer in seen.roster.destinations:
+        if tracer.due:
+            how = "in the way: see below" if tracer.waits_for(now_ns) is not None else "being delivered"
+            yield Text(f"{safe(tracer.name)}: {count(tracer.due)} waiting, {how}", "yellow")
+
+
+def _plugins(seen: Examination) -> Iterator[Text]:
+    from rich.text import Text
+
+    from hush_core.cli.render import plural, safe
+    from hush_core.plugins.registration import CORE
+
+    host = seen.plugins
+    if host is None:
+        yield Text("not known: the settings cannot be read" if seen.config is None else "not looked for")
+        return
+    others = [each for each in host.plugins if each.distribution != CORE]
+    broken = f", and {plural(len(host.broken), 'broken one')}" if host.broken else ""
+    yield Text(f"{plural(len(others), 'plugin')}{broken}")
+    for each in others:
+        yield Text(safe(f"{each.name}: {each.distribution} {each.version}"))
 
 
 def _settings(seen: Examination) -> Iterator[Text]:

@@ -7,16 +7,22 @@ import platform
 import sqlite3
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from hush_core.cli.delivery_examination import examine_deliveries, examine_plugins
 from hush_core.cli.render import plural
+from hush_core.cli.roster import Roster
+from hush_core.config import Config
 from hush_core.errors import ConfigError, StoreError
 from hush_core.journal.format import SET_ASIDE, WRITER_LOG, journal_directory
 from hush_core.store.account import Account, JournalAccount, take_account
 from hush_core.store.queries.holdings import Holdings
 from hush_core.store.queries.reader import OlderSchemaError
+
+if TYPE_CHECKING:
+    from hush_core.plugins.host import PluginHost
 
 #: From this version on, two connections that write at the same instant cannot damage a WAL database.
 _SQLITE_SAFE: Final = (3, 51, 3)
@@ -50,12 +56,18 @@ class Examination(msgspec.Struct):
     writer: dict[str, Any] | None = None  #: what it says of itself; None if none runs
     settings: dict[str, Any] | None = None
     settings_path: Path | None = None
+    config: Config | None = None  #: None if the settings are wrong
+    roster: Roster | None = None  #: None if the database cannot be read
     versions: dict[str, str] = {}
     findings: list[Finding] = []
 
     @property
     def problems(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.is_problem]
+
+    @property
+    def plugins(self) -> PluginHost | None:
+        return self.roster.host if self.roster is not None else None
 
     def problem(self, part: str, what: str, todo: str) -> None:
         self.findings.append(Finding(what, todo, part))
@@ -75,6 +87,8 @@ def examine(db_path: Path) -> Examination:
     _examine_writer(seen, not_stored)
     _examine_records(seen)
     _examine_files(seen)
+    examine_deliveries(seen)
+    examine_plugins(seen)
     return seen
 
 
@@ -101,11 +115,13 @@ def _examine_settings(seen: Examination) -> None:
 
     try:
         seen.settings_path = find_config()
-        config = load_config(seen.settings_path)
+        seen.config = config = load_config(seen.settings_path)
     except ConfigError as problem:
         seen.problem("settings", str(problem), "Correct the file. Until then apps record with the defaults.")
         return
-    seen.settings = msgspec.to_builtins({"store": config.store, "capture": config.capture}, enc_hook=str)
+    seen.settings = msgspec.to_builtins(
+        {"store": config.store, "capture": config.capture, "delivery": config.delivery}, enc_hook=str
+    )
 
 
 def _examine_writer(seen: Examination, not_stored: str | None) -> None:

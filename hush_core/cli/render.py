@@ -151,8 +151,9 @@ def exact_moment(ns: int | None) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """ "1 node", "2 nodes"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """ "1 node", "2 nodes", "2 deliveries"."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def preview(value: Any, width: int) -> str:

@@ -12,6 +12,7 @@ import sqlite3
 import traceback
 from collections import deque
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -125,7 +126,8 @@ class Attempts:
                 self._settle([Outcome(job.id, "permanent", "the request is no longer stored")])
                 continue
             request, nodes = found
-            data = self._prepare(job, request.request_id, build(request, nodes, self._tracer, job.attempt))
+            tracer = self._tracer._replace(config=deepcopy(self._tracer.config))  # what is done to it is done to this
+            data = self._prepare(job, request.request_id, build(request, nodes, tracer, job.attempt))
             if data is not None:
                 chunk.jobs.append(job)
                 chunk.request_ids.append(request.request_id)
@@ -183,10 +185,11 @@ class Attempts:
         self._settle(outcomes)
         which = ", ".join(f"{job.id} (attempt {job.attempt})" for job in jobs[:3])
         more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
-        lines = [f"{doing} of delivery {which}{more}: {outcomes[0].kind}: {outcomes[0].error}"]
+        said = f"{doing} of delivery {which}{more}: {outcomes[0].kind}: {outcomes[0].error}"
         if not isinstance(error, FlushError):  # nobody meant it: where it came from may be all there is to go by
-            lines += traceback.format_exception(type(error), error, error.__traceback__, limit=-_FRAMES_MAX)
-        self._output.note("\n".join(lines))
+            frames = traceback.format_exception(type(error), error, error.__traceback__, limit=-_FRAMES_MAX)
+            said = f"{said}\n{''.join(frames)}"
+        self._output.note(said)
         return outcomes
 
     def _settle(self, outcomes: list[Outcome]) -> None:

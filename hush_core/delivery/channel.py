@@ -118,6 +118,7 @@ class Channel:
 
 def _decoded(text: bytes) -> ToProcess:
     try:
-        return decode(text)
+        message: ToProcess = decode(text)
+        return message
     except msgspec.MsgspecError as problem:
         raise ProtocolError(f"The writer, of another version of hush perhaps, sent {text[:200]!r}: {problem}") from None

@@ -121,9 +121,7 @@ class Output:
             os.dup2(write, standard)
         for fd in {null, write} - {0, 1, 2}:
             os.close(fd)
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
-        sys.stdout = sys.__stdout__ = _text_stream(1)
-        sys.stderr = sys.__stderr__ = _text_stream(2)
+        sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
         with contextlib.suppress(OSError):
             self._log.reopen()
         self._thread.start()

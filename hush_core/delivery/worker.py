@@ -100,7 +100,7 @@ def _prepare(setup: Setup, channel: Channel, output: Output) -> Attempts:
     for broken in host.broken:
         output.note(f"the plugin {broken.name!r} ({broken.distribution} {broken.version}) is broken: {broken.reason}")
     kind = host.load(setup.target or host.find(setup.tracer_type).target)
-    _check_class(kind)
+    check_class(kind)
     limit = setup.memory_bytes
 
     def is_full() -> bool:
@@ -130,7 +130,7 @@ def _check_schema(db_path: Path) -> None:
         return  # a disk, or an instant: whoever reads a request finds out, and it is tried again
 
 
-def _check_class(kind: Any) -> None:
+def check_class(kind: Any) -> None:
     """A class that cannot deliver must not be called: what it inherits would return, as if it had."""
     from hush_core.errors import ConfigError
 

@@ -30,7 +30,7 @@ from hush_core.journal.format import (
     HEADER_BYTES,
     SegmentHeader,
 )
-from hush_core.journal.segment import Segment, open_segment, stored_offset, writer_awake_until
+from hush_core.journal.segment import Segment, open_segment, stored_offset, writer_awake_until, writer_pid
 from hush_core.system import FILES, Files, Mapping, process_identity
 
 #: A journal's segments grow: a short script pays for little, a busy server rolls seldom.
@@ -341,6 +341,17 @@ class Journal:
         """Until which time.monotonic() a writer has promised to look by itself; 0 if none has."""
         segment = self._segment
         return 0.0 if segment is None else writer_awake_until(segment)
+
+    @property
+    def writer(self) -> int:
+        """The process id of the writer that reads this journal; 0 while none has looked at the present segment."""
+        segment = self._segment
+        return 0 if segment is None else writer_pid(segment)
+
+    @property
+    def name(self) -> str:
+        """What the writer knows this journal by; empty while nothing has been recorded."""
+        return "" if self._header is None else self._header.journal_id.hex()
 
     def position(self) -> Position:
         with self._lock:

@@ -42,6 +42,7 @@ _CHECKSUM_AT: Final = 120
 
 # The part of the header that changes while the segment lives. Each field but the bell has one writer.
 BELL_AT: Final = 128  #: u8, 1: the writer sleeps, ring it after the next append. The app clears it
+WRITER_AT: Final = 132  #: u32, set by the writer: its process id
 STORED_AT: Final = 136  #: u64, set by the writer: everything before this offset (and all earlier segments) is in SQLite
 AWAKE_UNTIL_AT: Final = 144  #: f64, set by the writer: it promises to look again before this time.monotonic()
 FAULT_AT: Final = 152  #: u8, set by the writer: the disk failed to keep this segment, go on in a new one

@@ -22,6 +22,7 @@ from hush_core.journal.format import (
     ENDED_AT,
     HEADER_BYTES,
     STORED_AT,
+    WRITER_AT,
     SegmentHeader,
     pack_dropped,
     pack_header,
@@ -204,6 +205,12 @@ def writer_awake_until(segment: Segment) -> float:
     """Until which time.monotonic() the writer promised to look at this segment again without being rung."""
     (until,) = _F64.unpack_from(segment.bell, AWAKE_UNTIL_AT)
     return float(until)
+
+
+def writer_pid(segment: Segment) -> int:
+    """The process id of the writer that looked at this segment last; 0 if none has."""
+    (pid,) = _U32.unpack_from(segment.bell, WRITER_AT)
+    return int(pid)
 
 
 def open_segment(files: Files, directory: Path, header: SegmentHeader, capacity: int) -> Segment:

@@ -17,6 +17,7 @@ from hush_core.model import (
     COMPLETED,
     FAILED,
     INTERRUPTED,
+    LOCAL_TRACER,
     NODE,
     NODE_END,
     NODE_ERROR,
@@ -41,9 +42,6 @@ _WIDTHS: Final = {
 _ARRAY_16: Final = 0xDC  #: how msgpack begins an array of 16 elements or more
 _NO_VALUES: Final = [None, None, None, None]
 _NODE_KINDS: Final = (NODE, NODE_START, NODE_END)
-#: The tracer whose destination is the store itself: what is due to it is delivered by being stored.
-LOCAL_TRACER: Final = "LocalTracer"
-LOCAL_TARGET: Final = "hush_core.tracers.local:LocalTracer"
 _ENDED: Final = (COMPLETED, FAILED, INTERRUPTED)
 
 #: Columns of a node row, by place, that the end of a node fills in after its start.
@@ -190,6 +188,7 @@ class Batch:
         self.dirty: dict[str, RequestEntry] = {}
         self.new_tags: list[tuple[str, int]] = []
         self.due: list[Due] = []
+        self.revived: list[int] = []  # requests that were interrupted, and go on after all
         self.settled: list[int] = []  # requests that became complete, with no node open
         self.origins: list[tuple[str, str]] = []  # journal id, origin as JSON
         # Most records are of the same request and process as the one before.
@@ -230,8 +229,10 @@ class Batch:
             entry = self.dirty[key] = self._request(key)
         if journal_id not in entry.journals and entry.status in (RUNNING, INTERRUPTED):
             entry.journals.add(journal_id)
-            # A record for an interrupted request comes from a live process: the request goes on after all.
-            entry.status = RUNNING
+            if entry.status == INTERRUPTED:
+                # A record for it comes from a live process: it goes on after all, and is due anew when it is complete.
+                self.revived.append(entry.id)
+                entry.status = RUNNING
         self._last_id, self._last_journal, self._last = key, journal_id, entry
         return entry
 

@@ -264,17 +264,18 @@ class Ledger:
         self._new_lanes.add(lane)
         return int(queued)
 
-    def untried(self) -> tuple[int, int]:
-        """How many pending deliveries nobody has tried although nothing is in their way, and how many are pending or
-        under way in all.
-        """
-        waiting = f"SELECT count(*) FROM delivery d JOIN tracer t ON t.id = d.tracer WHERE d.status = '{PENDING}'"
-        (untried,) = self._connection.execute(
-            f"{waiting} AND d.attempts = 0 AND t.paused IS NULL AND t.retry_ns = 0"
-        ).fetchone()
-        (pending,) = self._connection.execute(waiting).fetchone()
-        (under_way,) = self._connection.execute(f"SELECT count(*) FROM delivery WHERE status = '{FLUSHING}'").fetchone()
-        return int(untried) + int(under_way), int(pending) + int(under_way)
+    def count_new(self, lane: Lane, requests: list[int], *, again: bool) -> int:
+        """How many of these `send_again` would make due."""
+        marks = ", ".join(map(str, requests))
+        keep = f" AND status IN ('{PENDING}', '{FLUSHING}')" if again else ""
+        sql = f"SELECT count(*) FROM delivery WHERE tracer = ? AND request IN ({marks}){keep}"
+        (left_out,) = self._connection.execute(sql, (lane.tracer,)).fetchone()
+        return len(requests) - int(left_out)
+
+    def count_open(self) -> int:
+        """How many deliveries are pending or under way."""
+        counts = [self._all(f"SELECT count(*) FROM delivery WHERE status = '{each}'") for each in (PENDING, FLUSHING)]
+        return sum(int(rows[0][0]) for rows in counts)
 
     def _named(self, name: str | None) -> list[int]:
         """The rows of the tracers of a name, or of all."""

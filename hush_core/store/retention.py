@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from hush_core.store.sqlite import ADD_TOTAL, SqliteStore
@@ -47,28 +47,48 @@ class Retention:
         self._keep_s = keep_s
         self._max_size_bytes = max_size_bytes
         self._next_at = 0.0
+        self._under_way: tuple[SqliteStore, Iterator[None]] | None = None
 
     def is_due(self) -> bool:
-        """Whether it is time to look again."""
-        return (self._keep_s is not None or self._max_size_bytes is not None) and time.monotonic() >= self._next_at
+        """Whether there is something to do: it is time to look again, or a look is not at its end."""
+        if self._keep_s is None and self._max_size_bytes is None:
+            return False
+        return self._under_way is not None or time.monotonic() >= self._next_at
 
-    def prune(self, store: SqliteStore, *, dry_run: bool = False) -> Pruned:
-        """Delete what is too old, then what is too much, a chunk per transaction."""
+    def prune_some(self, store: SqliteStore) -> None:
+        """Delete one chunk, in a transaction of its own; call it again for as long as `is_due`."""
         self._next_at = time.monotonic() + _INTERVAL_S
+        if self._under_way is None or self._under_way[0] is not store:
+            self._under_way = store, self._steps(store, _Pruning(store.connection, dry_run=False))
+        steps, self._under_way = self._under_way[1], None
+        for _ in steps:
+            self._under_way = store, steps
+            return
+
+    def prune(self, store: SqliteStore, *, dry_run: bool = False, between: Callable[[], object] = int) -> Pruned:
+        """Delete what is too old, then what is too much, a chunk per transaction.
+
+        :param between: called after each chunk, so that others are served meanwhile.
+        """
         work = _Pruning(store.connection, dry_run)
-        limit = self._max_size_bytes
-        try:
-            if self._keep_s is not None:
-                oldest_ns = time.time_ns() - int(self._keep_s * 1e9)
-                for kind, condition in _CLASSES[:2]:
-                    work.delete(kind, f"{condition} AND recorded_ns < {oldest_ns}")
-            if limit is not None:
-                for kind, condition in _CLASSES:
-                    work.delete(kind, condition, excess=lambda: work.used_bytes() - limit)
-        finally:
-            if not dry_run:
-                store.after_deletion()
+        for _ in self._steps(store, work):
+            between()
         return work.result()
+
+    def _steps(self, store: SqliteStore, work: _Pruning) -> Iterator[None]:
+        """Each step deletes a chunk."""
+        limit = self._max_size_bytes
+        if self._keep_s is not None:
+            oldest_ns = time.time_ns() - int(self._keep_s * 1e9)
+            for kind, condition in _CLASSES[:2]:
+                for _ in work.delete(kind, f"{condition} AND recorded_ns < {oldest_ns}"):
+                    work.tell(store)
+                    yield
+        if limit is not None:
+            for kind, condition in _CLASSES:
+                for _ in work.delete(kind, condition, excess=lambda: work.used_bytes() - limit):
+                    work.tell(store)
+                    yield
 
 
 class _Pruning:
@@ -85,8 +105,13 @@ class _Pruning:
     def used_bytes(self) -> int:
         return self._before - self._freed_estimate if self._dry_run else used_bytes(self._connection)
 
-    def delete(self, kind: str, condition: str, excess: Callable[[], int] | None = None) -> None:
-        """Take requests that meet a condition, the oldest first.
+    def tell(self, store: SqliteStore) -> None:
+        """Have the store forget what it keeps in memory of what is gone."""
+        if not self._dry_run:
+            store.after_deletion()
+
+    def delete(self, kind: str, condition: str, excess: Callable[[], int] | None = None) -> Iterator[None]:
+        """Take requests that meet a condition, the oldest first, a chunk a step.
 
         :param excess: how many bytes are too many now; takes no more requests than it needs. None: takes all.
         """
@@ -113,6 +138,7 @@ class _Pruning:
                 self._freed_estimate += sum(_estimate_bytes(self._connection, ids))
             else:
                 _delete(self._connection, ids, sum(row[2] for row in chosen))
+            yield
 
     def _enough(self, ids: list[int], excess_bytes: int) -> int:
         """How many of the requests, from the first on, free that much; at least one. A chunk can be gigabytes."""

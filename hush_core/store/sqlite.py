@@ -14,11 +14,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hush_core.errors import StoreError
-from hush_core.model import FLUSHED, INTERRUPTED, PENDING, RUNNING, SKIPPED
-from hush_core.store.batch import LOCAL_TARGET, LOCAL_TRACER, NODE_COLUMNS, Batch, Due, RequestEntry
+from hush_core.model import FLUSHED, INTERRUPTED, LOCAL_TARGET, LOCAL_TRACER, PENDING, RUNNING, SKIPPED
+from hush_core.store.batch import NODE_COLUMNS, Batch, Due, RequestEntry
 from hush_core.store.database import open_database
 from hush_core.store.ledger import Lane, Ledger, TracerKey
 from hush_core.store.policy import reason_to_skip
+from hush_core.store.rows import to_faithful_json
 
 # Before it binds a None, sqlite3 looks for something to adapt it with, at length. Told that there is nothing to do, it
 # stores a row with twenty columns, most of them empty, in two thirds of the time (on Python 3.10 and 3.11).
@@ -204,6 +205,8 @@ class SqliteStore:
             many(_END_PAYLOAD, batch.ended_payloads)
         if batch.new_tags:
             many("INSERT OR IGNORE INTO request_tag (tag, request) VALUES (?, ?)", batch.new_tags)
+        if batch.revived:
+            many("DELETE FROM delivery WHERE request = ?", [(request,) for request in batch.revived])
         if batch.settled:  # first: a node may have begun again since
             many("DELETE FROM request_journal WHERE request = ?", [(request,) for request in batch.settled])
         open_pairs = [(entry.id, journal_id) for entry in batch.dirty.values() for journal_id in entry.journals]
@@ -257,13 +260,23 @@ class SqliteStore:
         """Who gets these requests. What is due to the local tracer is delivered by being stored."""
         found: dict[tuple[str, Lane], list[tuple[int, str | None]]] = {}
         for request, name, kind, config, target, policy, journal_id in due:
-            lane = Lane(self.ledger.tracer(TracerKey(name, kind, target, config)), self._origins.get(journal_id) or 0)
+            lane = Lane(self.ledger.tracer(TracerKey(name, kind, target, config)), self.origin_of(journal_id))
             reason = reason_to_skip(policy, request)
             is_local = kind == LOCAL_TRACER and target in ("", LOCAL_TARGET)
             status = SKIPPED if reason is not None else FLUSHED if is_local else PENDING
             found.setdefault((status, lane), []).append((request.id, reason))
         for (status, lane), requests in found.items():
             self.ledger.add(status, lane, requests, now_ns)
+
+    def origin_of(self, journal_id: str) -> int:
+        """The row of what is known of where a journal's records come from; 0 if nothing is."""
+        return self._origins.get(journal_id) or 0
+
+    def lane(self, tracer: TracerKey, origin: dict[str, Any] | None) -> Lane:
+        """The lane of a tracer for apps of an origin; both are made if they are new."""
+        with self._transaction(durable=False):
+            row = 0 if origin is None else self._origin(to_faithful_json(origin) or "{}")
+            return Lane(self.ledger.tracer(tracer), row)
 
     def _origin(self, origin: str) -> int:
         digest = sha256(origin.encode()).hexdigest()

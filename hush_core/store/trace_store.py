@@ -10,12 +10,13 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hush_core.capture.record import Encode, encoder, rescue
-from hush_core.model import NODE, REQUEST_COMPLETE
+from hush_core.capture.record import Encode, encoder, rescuer, value_encoder
+from hush_core.model import LOCAL_TRACER, NODE, REQUEST_COMPLETE
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from hush_core.capture.mask import Mask
     from hush_core.store.queries import RequestTrace, StoredRequest
 
     Time = str | datetime | int | None
@@ -28,9 +29,11 @@ class Recorder(Protocol):
     def append(self) -> Callable[[bytes], None]: ...
     @property
     def start_records(self) -> bool: ...
+    @property
+    def mask(self) -> Mask | None: ...
     def drop(self, reason: str) -> None: ...
     def report(self, problem: BaseException, doing: str) -> None: ...
-    def secure(self) -> None: ...
+    def secure(self, *, delivers: bool = False) -> None: ...
     def sync(self, timeout: float = 5.0) -> bool: ...
 
 
@@ -45,15 +48,19 @@ class TraceStore:
     :param background: where records go, if not to the background of that path.
     """
 
-    __slots__ = ("__weakref__", "_append", "_background", "_db_path", "_encode", "_too_deep")
+    __slots__ = ("__weakref__", "_append", "_background", "_db_path", "_encode", "_rescue", "_too_deep")
 
     def __init__(self, db_path: Path | str | None = None, *, background: Recorder | None = None) -> None:
         self._db_path = _resolve(db_path)
         # Loaded now: a signal handler that records while the first record is loading it would meet half of it.
         import_module("hush_core.background.supervisor")
         self._background = background
-        self._append: Callable[[bytes], None] = self._append_first if background is None else background.append
-        self._encode: Encode = encoder()
+        # Until the background is there, and with it the settings, nobody knows whether there is a mask.
+        self._append: Callable[[bytes], None] = self._append_first
+        self._encode: Encode = self._encode_first
+        self._rescue: Encode = self._rescue_first
+        if background is not None:
+            self._record_to(background)
         self._too_deep = 0
 
     @property
@@ -122,7 +129,7 @@ class TraceStore:
             except KeyboardInterrupt:
                 raise
             except BaseException:
-                payload = rescue(fields)
+                payload = self._rescue(fields)
             self._append(payload)
         except RecursionError:  # the workflow is within a few frames of its limit
             self._too_deep += 1
@@ -162,7 +169,7 @@ class TraceStore:
         ))  # fmt: skip
         if self._too_deep:
             self._count_lost()
-        self.background.secure()
+        self.background.secure(delivers=tracer_type != LOCAL_TRACER)
 
     def record(self, fields: tuple[Any, ...]) -> None:
         """Record anything that `hush_core.model` lays out. When this returns, it survives the death of the process."""
@@ -172,7 +179,7 @@ class TraceStore:
             except KeyboardInterrupt:
                 raise
             except BaseException:
-                payload = rescue(fields)
+                payload = self._rescue(fields)
             self._append(payload)
         except RecursionError:
             self._too_deep += 1
@@ -185,13 +192,29 @@ class TraceStore:
             from hush_core.background.supervisor import get_background
 
             background = self._background = get_background(self._db_path)
-            self._append = background.append
+            self._record_to(background)
         return background
+
+    def _record_to(self, background: Recorder) -> None:
+        """Take the ways to encode and to append from the background: from now on they are called directly."""
+        self._encode, self._rescue = encoder(background.mask), rescuer(background.mask)
+        self._append = background.append
 
     @property
     def start_records(self) -> bool:
         """Whether a node is recorded when it starts, too: the setting `start_records` of `[capture]`."""
         return self.background.start_records
+
+    @property
+    def encode_value(self) -> Encode:
+        """The way to encode a value that will be part of a record, as `msgspec.Raw`."""
+        return value_encoder(self.background.mask)
+
+    def _encode_first(self, fields: tuple[Any, ...]) -> bytes:
+        return encoder(self.background.mask)(fields)
+
+    def _rescue_first(self, fields: tuple[Any, ...]) -> bytes:
+        return rescuer(self.background.mask)(fields)
 
     def _append_first(self, payload: bytes) -> None:
         self.background.append(payload)
@@ -251,6 +274,7 @@ _LOADED_LATER: Final = (
     "hush_core.background.doorbell",
     "hush_core.background.election",
     "hush_core.background.supervisor",
+    "hush_core.capture.mask",
     "hush_core.capture.snapshot",
     "subprocess",
     "tokenize",

@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import sys
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
 
 from hush_core.capture.trace import Trace
+from hush_core.errors import ConfigError
 from hush_core.model import COMPLETED, FAILED
 from hush_core.store.trace_store import get_store
 from hush_core.tracers.legacy import record_legacy_traces
+from hush_core.tracers.secret import literal_secrets, seal, secrets_folder, withhold
 
 if TYPE_CHECKING:
     from hush_core.store.trace_store import TraceStore
+
+#: How often `shutdown_worker` asks whether everything due was tried, seconds: an answer costs the writer a query.
+_ASK_AGAIN_S: Final = 0.02
 
 
 class BaseTracer(ABC):
     """A destination for finished requests. A subclass says how it is configured and how it delivers one request.
 
     In the app a tracer only records: nothing here raises into a workflow, or waits for a network. `flush` runs in a
-    process of its own, with data alone.
+    process of its own, with data alone. Its class has to be one that this process can import: not in the script itself.
+
+    A subclass may have a static `flush_batch(batch)`, for a backend that takes many requests at once.
 
     :param tags: of every request of this tracer.
     """
 
+    #: Options that hold secrets though their names do not say so: like `api_key` and `token` they never reach a record.
+    secret_options: ClassVar[Collection[str]] = ()
+
     _tags: list[str]
     _name: str | None = None
+    _policy: dict[str, Any] | None = None
+    #: The last configuration that was recorded, by the database and the JSON text that it was made of.
+    _recorded: tuple[Path, bytes, dict[str, Any]] | None = None
 
     def __init__(self, tags: list[str] | None = None) -> None:
         self._tags = list(tags or ())
@@ -40,6 +57,9 @@ class BaseTracer(ABC):
     def name(self) -> str:
         """What deliveries to this tracer are known by: its name in the settings, else its class's."""
         return self._name or type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"  # and nothing of its configuration, which may be secret
 
     @abstractmethod
     def _get_tracer_config(self) -> dict[str, Any]:
@@ -67,10 +87,11 @@ class BaseTracer(ABC):
 
         When the block is left, the request is due to this tracer, as failed if an exception left it.
         """
+        store = _open_store()
         return Trace(
             workflow_name,
-            store=_open_store(),
-            tracers=[[self.name, type(self).__name__, self._config()]],
+            store=store,
+            tracers=[] if store is None else self._due(store.db_path),
             finish=lambda state: self.flush_in_background(workflow_name, state),
             inputs=inputs,
             user_id=user_id,
@@ -86,34 +107,90 @@ class BaseTracer(ABC):
         For any state with `request_id, user_id, session_id, tags, has_trace_store, _trace_store`. Without a trace
         store, the nodes that it keeps in `execution_order` and `trace_metadata` are recorded first. Never raises.
         """
+        doing = f"completing a request of {workflow_name!r}"
         try:
             store = state._trace_store if state.has_trace_store else None
             if store is None:
                 store = get_store()
                 record_legacy_traces(store, workflow_name, state)
-            status = getattr(state, "status", None)
-            store.mark_request_complete(
-                request_id=state.request_id,
-                tracer_type=type(self).__name__,
-                tracer_config=self._config(),
-                tags=self._merge_tags(state),
-                tracer_name=self.name,
-                workflow_name=workflow_name,
-                user_id=state.user_id,
-                session_id=state.session_id,
-                status=status if status in (COMPLETED, FAILED) else None,
-                error=getattr(state, "error", None),
-            )
         except Exception as problem:
-            _report(problem, f"completing a request of {workflow_name!r}")
+            _report(problem, doing)
+            return
+        for tracer in self._tracers():
+            try:
+                tracer._complete(store, workflow_name, state)
+            except Exception as problem:
+                _report(problem, doing)
 
-    def _config(self) -> dict[str, Any]:
-        """The tracer's own configuration; a tracer that cannot say it is still due."""
+    def _complete(self, store: TraceStore, workflow_name: str, state: Any) -> None:
+        """Record that a request is complete and due to this one tracer."""
+        name, kind, config, target, policy = self._as_recorded(store.db_path)
+        status = getattr(state, "status", None)
+        store.mark_request_complete(
+            request_id=state.request_id,
+            tracer_type=kind,
+            tracer_config=config,
+            tags=self._merge_tags(state),
+            tracer_name=name,
+            workflow_name=workflow_name,
+            user_id=state.user_id,
+            session_id=state.session_id,
+            status=status if status in (COMPLETED, FAILED) else None,
+            error=getattr(state, "error", None),
+            target=target,
+            policy=policy,
+        )
+
+    # -- what records say of it ---------------------------------------------------------------------------------------
+
+    def _tracers(self) -> Sequence[BaseTracer]:
+        """Those that a request of this one is due to: each has a delivery of its own."""
+        return [self]
+
+    def _due(self, db_path: Path) -> list[list[Any]]:
+        """To whom a request of this tracer is due, as records of that database have it. Never raises."""
+        return [tracer._as_recorded(db_path) for tracer in self._tracers()]
+
+    def _as_recorded(self, db_path: Path) -> list[Any]:
+        """`[name, type, config, target, policy]`; no literal secret is in it."""
+        return [self.name, type(self).__name__, self._config(db_path), self._target(), self._policy]
+
+    def _config(self, db_path: Path) -> dict[str, Any]:
+        """The tracer's own configuration, its secrets sealed; a tracer that cannot say it is still due."""
         try:
-            return self._get_tracer_config()
+            text = msgspec.json.encode(self._get_tracer_config())
+            config = msgspec.json.decode(text, type=dict[str, Any])
         except Exception as problem:
-            _report(problem, f"asking {type(self).__name__} for its configuration")
+            _report(self._without_secrets(problem), f"asking {type(self).__name__} for its configuration")
             return {}
+        if self._recorded is not None and self._recorded[:2] == (db_path, text):
+            return self._recorded[2]
+        try:
+            sealed = seal(config, secrets_folder(db_path), self.secret_options)
+        except OSError as problem:
+            _report(problem, f"keeping the secrets of {self!r} (what is recorded meanwhile cannot be delivered)")
+            return withhold(config, self.secret_options)
+        self._recorded = (db_path, text, sealed)
+        return sealed
+
+    def _without_secrets(self, problem: Exception) -> Exception:
+        """A problem that may be told: what a tracer says of itself may quote its key."""
+        said = str(problem)
+        for secret in literal_secrets(vars(self), self.secret_options):
+            said = said.replace(secret, "[redacted]")
+        return problem if said == str(problem) else ConfigError(f"{type(problem).__name__}: {said}")
+
+    def _target(self) -> str:
+        """Where the delivery process finds the class."""
+        kind = type(self)
+        if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+            where = "the script that was started" if kind.__module__ == "__main__" else "a function"
+            said = (
+                f"the class {kind.__qualname__} is defined in {where}, where no other process can import it: its "
+                "requests are kept, and cannot be delivered. Move the class to a module of its own"
+            )
+            _report(ConfigError(said), f"naming the class of {self!r} for its deliveries")
+        return f"{kind.__module__}:{kind.__qualname__}"
 
     def _merge_tags(self, state: Any) -> list[str]:
         """The tracer's tags, then those of the request that are new, in order."""
@@ -125,9 +202,16 @@ class BaseTracer(ABC):
 
     @classmethod
     def shutdown_worker(cls, timeout: float = 5.0) -> bool:
-        """Wait until all that this process recorded is stored. True if in time. It delivers nothing yet."""
+        """Wait until all that this process recorded is stored, and what is due to tracers was tried. True if in time.
+
+        Tried is not delivered: a backend that is down is tried again later, whether this process is there or not.
+        """
+        deadline = time.monotonic() + timeout
         supervisor = sys.modules.get("hush_core.background.supervisor")
-        return True if supervisor is None else bool(supervisor.shutdown_background(timeout))
+        if supervisor is None:
+            return True
+        delivering = [each.db_path for each in list(supervisor._backgrounds.values()) if each.delivers]
+        return bool(supervisor.shutdown_background(timeout)) and all(_tried(path, deadline) for path in delivering)
 
 
 def _open_store() -> TraceStore | None:
@@ -139,6 +223,21 @@ def _open_store() -> TraceStore | None:
     except Exception as problem:
         _report(problem, "opening the trace store")
         return None
+
+
+def _tried(db_path: Path, deadline: float) -> bool:
+    """Ask the writer until everything that is due has been tried, or the time is up."""
+    from hush_core.background.supervisor import control
+    from hush_core.errors import StoreError
+
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            if control(db_path, {"verb": "tried"}, left).get("tried"):
+                return True
+        except StoreError:  # it does not answer in time, or is too old to know
+            return False
+        time.sleep(_ASK_AGAIN_S)
+    return False
 
 
 def _report(problem: BaseException, doing: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import base64
 import os
 import signal
 import sqlite3
@@ -116,7 +117,7 @@ def test_sync_returns_once_all_that_was_recorded_is_in_the_database(tmp_path: Pa
 
 
 def test_sync_says_false_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "start_writer", lambda *_: os.getpid())
+    monkeypatch.setattr(supervisor, "start_writer", lambda *_, **__: os.getpid())
     background = get_background(tmp_path / "a.db")
     background.append(EACH_RECORD)
     assert not background.sync(0.05)
@@ -139,7 +140,7 @@ def test_the_journal_says_where_its_records_come_from(tmp_path: Path, monkeypatc
     assert background.sync(30.0)
     kind, origin = msgspec.msgpack.decode(background._origin())
     assert kind == ORIGIN
-    assert origin["cwd"] == os.fsencode(os.getcwd())
+    assert base64.b64decode(origin["cwd"]["$bytes"]) == os.fsencode(os.getcwd())
     assert origin["path"] and all(isinstance(entry, str) for entry in origin["path"])
     with closing(sqlite3.connect(background.db_path)) as connection:
         (stored,) = connection.execute("SELECT origin FROM origin").fetchone()
@@ -221,7 +222,7 @@ def test_a_writer_is_started_to_be_asked(tmp_path: Path) -> None:
 
 def test_what_the_writer_answers_as_an_error_is_one(tmp_path: Path) -> None:
     for request in ({"verb": "dance"}, {}, {"verb": ["status"]}):
-        with pytest.raises(StoreError, match=r"unknown verb .*; known: drain, prune, status"):
+        with pytest.raises(StoreError, match=r"unknown verb .*; known: drain, environment, flush, .*"):
             control(tmp_path / "a.db", request, timeout=30.0)
     for nonsense in ({"keep_s": "long"}, {"max_size_bytes": float("inf")}, {"keep_s": float("inf")}, {"keep_s": []}):
         with pytest.raises(StoreError):
@@ -238,7 +239,7 @@ def test_draining_stores_what_is_in_the_journals_now(tmp_path: Path) -> None:
 
 
 def test_without_a_writer_in_time_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "start_writer", lambda *_: os.getpid())
+    monkeypatch.setattr(supervisor, "start_writer", lambda *_, **__: os.getpid())
     with pytest.raises(StoreError, match=r"No writer of .*a\.db could be started within 0\.05 s.*writer\.log"):
         control(tmp_path / "a.db", {"verb": "status"}, timeout=0.05)
 

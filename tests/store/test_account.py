@@ -49,7 +49,7 @@ def test_what_is_stored_is_accepted(path: Path) -> None:
 
 
 def test_what_no_writer_has_stored_is_in_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hush_core.background.supervisor.start_writer", lambda *_: os.getpid())
+    monkeypatch.setattr("hush_core.background.supervisor.start_writer", lambda *_, **__: os.getpid())
     record(100)
     account = account_of(path)
     assert (account.accepted, account.stored, account.in_journal) == (100, 0, 100)

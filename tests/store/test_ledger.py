@@ -179,11 +179,17 @@ def test_what_was_delivered_is_sent_again_only_on_request_and_what_is_under_way_
     assert again.attempt == 1
 
 
-def test_untried_counts_what_nothing_is_in_the_way_of(due: Deliveries) -> None:
-    assert due.ledger.untried() == (3, 3)
+def test_a_dry_run_counts_what_would_be_sent_again(due: Deliveries) -> None:
+    requests = [row[0] for row in due.store.connection.execute("SELECT id FROM request ORDER BY id")]
+    assert due.ledger.count_new(due.lane("b"), requests, again=False) == 2
+    assert due.ledger.count_new(due.lane("b"), requests, again=True) == 2
     (claim,) = due.claim("b")
-    assert due.ledger.untried() == (3, 3)
-    due.release("b", Release(claim, "pending", "503", due.now + SECOND))
-    assert due.ledger.untried() == (2, 3)
-    due.ledger.note(due.lane("a").tracer, failures=0, retry_ns=0, paused="no plugin")
-    assert due.ledger.untried() == (0, 3)
+    due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now)
+    assert due.ledger.count_new(due.lane("b"), requests, again=True) == 3
+
+
+def test_open_deliveries_are_those_that_are_pending_or_under_way(due: Deliveries) -> None:
+    (claim,) = due.claim("b")
+    assert due.ledger.count_open() == 3
+    due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now)
+    assert due.ledger.count_open() == 2

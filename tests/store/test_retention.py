@@ -79,8 +79,33 @@ def test_no_bound_prunes_nothing(stored: StoreUnderTest) -> None:
 def test_it_is_due_at_first_and_then_once_a_while(stored: StoreUnderTest) -> None:
     rules = Retention(keep_s=DAY_S)
     assert rules.is_due()
-    rules.prune(stored.store)
+    rules.prune_some(stored.store)
     assert not rules.is_due()
+
+
+def test_what_is_due_is_pruned_a_chunk_at_a_time(stored: StoreUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_CHUNK", 2)
+    for number in range(5):
+        request(stored, f"old {number}", days_old=40)
+    request(stored, "new")
+    rules = Retention(keep_s=DAY_S)
+    remaining = []
+    while rules.is_due():
+        rules.prune_some(stored.store)
+        remaining.append(len(left(stored)))
+        stored.put(node(request_id="new"))  # the writer stores what comes meanwhile
+    assert remaining == [4, 2, 1, 1]
+
+
+def test_a_look_begins_anew_with_another_store(stored: StoreUnderTest, tmp_path: Path) -> None:
+    request(stored, "old", days_old=40)
+    rules = Retention(keep_s=DAY_S)
+    rules.prune_some(stored.store)
+    assert rules.is_due()
+    other = StoreUnderTest(tmp_path / "other.db")
+    rules.prune_some(other.store)
+    assert not rules.is_due()
+    other.store.close()
 
 
 # -- size -------------------------------------------------------------------------------------------------------------

@@ -105,6 +105,8 @@ class Model:
         request = self.requests.setdefault(request_id, ModelRequest())
         if request.status in (RUNNING, INTERRUPTED):
             request.journals.add(journal)
+            if request.status == INTERRUPTED:
+                request.due.clear()  # it goes on after all, and is due anew when it is complete
             request.status = RUNNING
         return request
 

@@ -42,7 +42,8 @@ class Holdings(msgspec.Struct):
     requests: dict[str, int]  #: by status
     nodes: int
     delivered: int  #: requests and tracers, each pair once
-    undelivered: dict[str, dict[str, int]]  #: tracer -> pending, flushing, failed or skipped -> count
+    undelivered: dict[str, dict[str, int]]  #: tracer -> pending, flushing or failed -> count
+    skipped: int  #: what a tracer did not want
     journals: list[JournalRow]
     totals: dict[str, int]  #: of journals that are gone: records_stored, records_set_aside, dropped:<reason>, ...
 
@@ -59,7 +60,10 @@ def load_holdings(db_path: Path | str) -> Holdings:
             _all(connection, f"SELECT status, count(*) FROM request WHERE status <> '{COMPLETED}' GROUP BY status")
         )
         undelivered = _undelivered(connection)
-        ((deliveries,),) = _all(connection, "SELECT count(*) FROM delivery")
+        ((deliveries, skipped),) = _all(
+            connection,
+            f"SELECT (SELECT count(*) FROM delivery), (SELECT count(*) FROM delivery WHERE status = '{SKIPPED}')",
+        )
         ((schema,),) = _all(connection, "PRAGMA user_version")
         connection.execute("COMMIT")
     return Holdings(
@@ -67,8 +71,9 @@ def load_holdings(db_path: Path | str) -> Holdings:
         size_bytes=sum(_size(f"{db_path}{suffix}") for suffix in ("", "-wal", "-shm")),
         requests={COMPLETED: requests - sum(unfinished.values()), **unfinished},
         nodes=nodes,
-        delivered=deliveries - sum(sum(states.values()) for states in undelivered.values()),
+        delivered=deliveries - skipped - sum(sum(states.values()) for states in undelivered.values()),
         undelivered=undelivered,
+        skipped=skipped,
         journals=journals,
         totals=totals,
     )
@@ -78,7 +83,7 @@ def _undelivered(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
     """What is not delivered, by tracer and state."""
     counted: dict[str, dict[str, int]] = {}
     names = dict(_all(connection, "SELECT id, tracer_name FROM tracer"))
-    for state in (PENDING, FLUSHING, DEAD, SKIPPED):  # each has an index of its own
+    for state in (PENDING, FLUSHING, DEAD):  # each has an index of its own
         for tracer, count in _all(
             connection, f"SELECT tracer, count(*) FROM delivery WHERE status = '{state}' GROUP BY tracer"
         ):

@@ -1,0 +1,470 @@
+"""The writer's side of delivery: which process attempts what, when; and what becomes of it.
+
+A *lane* is one tracer for apps of one origin; it has one delivery process at a time, so that a plugin that hangs, leaks
+or crashes holds up only its own lane. `turn` is called by the writer's loop and never waits: it claims what is due,
+hands it over, and settles what processes have said. It may be killed at any instant: what was claimed is claimed anew
+by the next writer.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from hush_core.background.problems import Problems
+from hush_core.delivery.environment import Environments
+from hush_core.delivery.process import Origin
+from hush_core.delivery.protocol import Begun, Job, Outcome, Ready, Settled, Setup, ToWriter, Unusable, Work
+from hush_core.delivery.schedule import (
+    CAP_S,
+    RETRY_AFTER_MAX_S,
+    SECOND_NS,
+    WELL,
+    Health,
+    after_failure,
+    after_misconfiguration,
+    backoff_s,
+)
+from hush_core.store.ledger import Claim, Lane, Ledger, Release, TracerRow
+from hush_core.tracers.secret import names_in
+
+#: Deliveries that a process has at once, when its backend is well.
+_WINDOW: Final = 200
+#: Processes that have something to do at once: a machine with a thousand working folders is not to start a thousand.
+_PROCESSES: Final = 8
+#: How long a process that has nothing to do is kept: starting one, and importing an SDK, costs more than keeping it.
+_IDLE_S: Final = 30.0
+#: How long one may take to begin, seconds.
+_BEGINS_S: Final = 60.0
+#: A lease is longer than any attempt; it matters only to a store whose writer does not know that it is alone.
+_LEASE_S: Final = 3600.0
+#: A next attempt that is further away than any wait: the clock has gone back.
+_TOO_FAR_NS: Final = int((RETRY_AFTER_MAX_S + CAP_S) * SECOND_NS)
+
+
+class Process(Protocol):
+    """What the dispatcher needs of a delivery process: `hush_core.delivery.process.DeliveryProcess` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def fd(self) -> int: ...
+    def send(self, message: Setup | Work) -> None: ...
+    def receive(self) -> list[ToWriter]: ...
+    def has_ended(self) -> bool: ...
+    def end(self) -> str: ...
+    def let_go(self) -> None: ...
+    def is_gone(self) -> bool: ...
+
+
+Launch = Callable[[Setup, Origin, dict[str, str]], Process]
+
+
+class Watch(Protocol):
+    """Who wakes the loop when a process says something: the doorbell."""
+
+    def watch(self, fd: int) -> None: ...
+    def unwatch(self, fd: int) -> None: ...
+
+
+class Clock(Protocol):
+    """The time, so that a test can let hours pass."""
+
+    def now_ns(self) -> int: ...
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    """The time as it is."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class _Traffic:
+    """One lane at work: its process, what it has, and what it has said that is not in the ledger yet."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.process: Process | None = None
+        self.is_ready = False
+        self.claims: dict[int, Claim] = {}
+        self.begun: set[int] = set()
+        self.outcomes: list[tuple[Claim, Outcome, bool]] = []  # the last: whether the tracer had been called
+        self.quiet_since = 0.0  # monotonic: when it last said something, or was given something
+        self.due_ns: int | None = 0  # when to look for due deliveries next; None: none is pending
+
+
+class Dispatcher:
+    """Delivers what is due. Owned by the writer's loop. Raises what the ledger raises (sqlite3.Error); then nothing is
+    lost, and the next turn goes on.
+
+    :param ledger: gives the ledger of the store as it is now.
+    :param launch: starts a process.
+    :param timeout_s: how long one attempt may take.
+    :param memory_bytes: how much a process may allocate; None: no limit.
+    """
+
+    def __init__(
+        self,
+        db_path: str,
+        ledger: Callable[[], Ledger],
+        launch: Launch,
+        watch: Watch,
+        environments: Environments,
+        problems: Problems,
+        *,
+        timeout_s: float | None,
+        memory_bytes: int | None,
+        clock: Clock | None = None,
+        dice: random.Random | None = None,
+    ) -> None:
+        self._db_path = db_path
+        self._ledger = ledger
+        self._launch = launch
+        self._watch = watch
+        self.environments = environments
+        self.problems = problems
+        self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
+        self._clock = clock or SystemClock()
+        self._dice = dice or random.Random()
+        self._leaving: list[Process] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """The database is another one: what is under way belongs to the old one."""
+        for traffic in getattr(self, "_traffic", {}).values():
+            self._end_process(traffic)
+        self._traffic: dict[Lane, _Traffic] = {}
+        self._rows: dict[int, TracerRow] = {}
+        self._health: dict[int, Health] = {}
+        self._has_begun = False
+
+    # -- what the loop asks -------------------------------------------------------------------------------------------
+
+    def turn(self, *, begin: bool = True) -> None:
+        """Do what there is to do now. Waits for nothing. Without ``begin``, nothing new is attempted."""
+        if not self._has_begun:
+            self._begin()
+        for lane in self._ledger().take_new_lanes():
+            self._traffic.setdefault(lane, _Traffic(lane)).due_ns = 0
+        for traffic in list(self._traffic.values()):
+            self._listen(traffic)
+            self._settle(traffic)
+            if begin:
+                self._hand_over(traffic)
+                self._rest(traffic)
+        self._leaving = [process for process in self._leaving if not process.is_gone()]
+
+    def next_in_s(self) -> float:
+        """How long until a turn has something to do by itself; infinite if nothing is pending."""
+        now_ns = self._clock.now_ns()
+        waits = [self._next_ns(traffic, now_ns) - now_ns for traffic in self._traffic.values() if not traffic.claims]
+        return max(min(waits, default=float("inf")) / SECOND_NS, 0.0)
+
+    def is_needed(self) -> bool:
+        """Whether something is under way, or will be by itself. What waits for somebody does not need a writer: the
+        next one tries it again.
+        """
+        return any(
+            traffic.claims or traffic.outcomes or (
+                traffic.due_ns is not None and self._health_of(traffic.lane.tracer).paused is None
+            )
+            for traffic in self._traffic.values()
+        )  # fmt: skip
+
+    def is_busy(self) -> bool:
+        """Whether a process has something to do."""
+        return any(traffic.claims for traffic in self._traffic.values())
+
+    def tried(self) -> bool:
+        """Whether nothing is due that could be tried now."""
+        now_ns = self._clock.now_ns()
+        return not any(
+            traffic.claims or traffic.outcomes or self._next_ns(traffic, now_ns) <= now_ns
+            for traffic in self._traffic.values()
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The processes and what is in the way, for commands."""
+        processes = [
+            {"tracer": self._row(traffic.lane.tracer).key.name, "pid": traffic.process.pid, "jobs": len(traffic.claims)}
+            for traffic in self._traffic.values()
+            if traffic.process is not None
+        ]
+        return {"processes": processes, "problem": self.problems.present}
+
+    def wake(self, tracers: Iterable[int] | None = None) -> None:
+        """Something has changed for these tracers (None: for all that are paused): look at once."""
+        for traffic in self._traffic.values():
+            tracer = traffic.lane.tracer
+            if tracers is None:
+                health = self._health_of(tracer)
+                if health.paused is not None:
+                    self._health[tracer] = health._replace(retry_ns=0)
+                    self._replace(traffic)
+            elif tracer in tracers:
+                self._health.pop(tracer, None)
+                self._replace(traffic)
+                traffic.due_ns = 0
+
+    def close(self) -> None:
+        """End every process. What was under way is claimed anew by the next writer."""
+        for traffic in self._traffic.values():
+            self._end_process(traffic)
+
+    # -- the parts of a turn ------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Go on where the last writer stopped. What somebody may have put right since is tried at once."""
+        ledger = self._ledger()
+        ledger.reclaim()
+        for lane in ledger.lanes():
+            self._traffic.setdefault(lane, _Traffic(lane))
+            health = self._health_of(lane.tracer)
+            if health.paused is not None:
+                self._health[lane.tracer] = health._replace(retry_ns=0)
+        self._has_begun = True
+
+    def _listen(self, traffic: _Traffic) -> None:
+        process = traffic.process
+        if process is None:
+            return
+        for message in process.receive():
+            traffic.quiet_since = self._clock.monotonic()
+            if isinstance(message, Ready):
+                traffic.is_ready = True
+            elif isinstance(message, Begun):
+                traffic.begun.update(message.ids)
+            elif isinstance(message, Settled):
+                for outcome in message.outcomes:
+                    self._note(traffic, outcome)
+            elif isinstance(message, Unusable):
+                self._give_back(traffic, "configuration", message.error)
+        now = self._clock.monotonic()
+        if process.has_ended():
+            self._on_end(traffic)
+        elif traffic.claims and now - traffic.quiet_since > self._patience_s(traffic):
+            self._on_silence(traffic)
+
+    def _patience_s(self, traffic: _Traffic) -> float:
+        if not traffic.is_ready:
+            return _BEGINS_S
+        return self._timeout_s if self._timeout_s is not None else float("inf")
+
+    def _note(self, traffic: _Traffic, outcome: Outcome) -> None:
+        """An attempt is over. What is said of a delivery that this lane does not have changes nothing."""
+        claim = traffic.claims.pop(outcome.id, None)
+        if claim is not None:
+            traffic.outcomes.append((claim, outcome, outcome.id in traffic.begun))
+        traffic.begun.discard(outcome.id)
+
+    def _give_back(self, traffic: _Traffic, kind: Any, error: str) -> None:
+        """The process will attempt none of what it has. ``kind`` is of those it had begun, or of one if it had not."""
+        blamed = traffic.begun or set(list(traffic.claims)[:1])
+        for id in list(traffic.claims):
+            self._note(traffic, Outcome(id, kind, error) if id in blamed else Outcome(id, "untried"))
+
+    def _on_end(self, traffic: _Traffic) -> None:
+        """The process is gone: crashed, killed, ended by its tracer, or because it had grown too large."""
+        assert traffic.process is not None
+        was_ready = traffic.is_ready
+        how = self._end_process(traffic)
+        if not traffic.claims:
+            return
+        if traffic.begun:
+            self._give_back(traffic, "retry", f"its delivery process {how} while the tracer was at work")
+        elif was_ready or "signal" in how:
+            for id in list(traffic.claims):
+                self._note(traffic, Outcome(id, "untried"))
+        else:
+            tracer = self._row(traffic.lane.tracer).key.name
+            self._give_back(
+                traffic, "configuration", f"the delivery process of {tracer!r} {how} before it could begin; {_SEE_LOG}"
+            )
+
+    def _on_silence(self, traffic: _Traffic) -> None:
+        """It hangs, or its backend does."""
+        assert traffic.process is not None
+        patience_s = self._patience_s(traffic)
+        self._end_process(traffic)
+        self._give_back(traffic, "retry", f"no answer within {patience_s:g} s; its delivery process was ended")
+
+    def _settle(self, traffic: _Traffic) -> None:
+        """Write what came of attempts into the ledger."""
+        if not traffic.outcomes:
+            return
+        lane, now_ns = traffic.lane, self._clock.now_ns()
+        health, releases, delivered = self._health_of(lane.tracer), [], []
+        for claim, outcome, was_begun in traffic.outcomes:
+            if outcome.kind == "delivered":
+                delivered.append((claim, outcome.error))
+                health = WELL
+            elif outcome.kind in ("skipped", "permanent"):  # the backend is well, or was not asked
+                health = health if outcome.kind == "skipped" else WELL
+                releases.append(Release(claim, "skipped" if outcome.kind == "skipped" else "failed", outcome.error))
+            elif outcome.kind == "untried":
+                releases.append(Release(claim, "pending", is_attempt=False))
+            elif outcome.kind == "configuration":
+                error = outcome.error or "misconfigured"
+                health = after_misconfiguration(health, now_ns, error, self._dice)
+                releases.append(Release(claim, "pending", error, now_ns, is_attempt=was_begun))
+            else:
+                health = after_failure(health, now_ns, outcome.retry_after_s, self._dice)
+                wait_s = backoff_s(claim.attempt, outcome.retry_after_s, self._dice)
+                next_ns = now_ns + int(wait_s * SECOND_NS)
+                releases.append(Release(claim, "pending", outcome.error or "unknown error", next_ns))
+        ledger = self._ledger()
+        if delivered:
+            ledger.ack(lane, delivered, now_ns=now_ns)
+        if releases:
+            ledger.release(lane, releases, now_ns=now_ns)
+        if health != self._health_of(lane.tracer):
+            ledger.note(lane.tracer, failures=health.failures, retry_ns=health.retry_ns, paused=health.paused)
+            self._health[lane.tracer] = health
+        traffic.outcomes = []
+        traffic.due_ns = 0
+        self._say(lane.tracer, health, [release for release in releases if release.is_attempt])
+
+    def _say(self, tracer: int, health: Health, releases: list[Release]) -> None:
+        doing = f"delivering to {self._row(tracer).key.name}"
+        if health.paused is not None:
+            self.problems.say(doing, f"paused: {health.paused}")
+        elif health.retry_ns and releases:
+            self.problems.say(doing, releases[-1].error or "")
+        elif health.is_well:
+            self.problems.solved(doing)
+
+    def _hand_over(self, traffic: _Traffic) -> None:
+        """Give a lane's process as much as it takes of what is due."""
+        now_ns, lane = self._clock.now_ns(), traffic.lane
+        health = self._health_of(lane.tracer)
+        if self._next_ns(traffic, now_ns) > now_ns:
+            return
+        limit = 1 if not health.is_well else _WINDOW - len(traffic.claims)
+        if (traffic.claims and limit < _WINDOW // 2) or not self._may_work(traffic):
+            return
+        ledger = self._ledger()
+        claims = ledger.claim(lane, now_ns=now_ns, lease_s=_LEASE_S, limit=limit)
+        traffic.claims.update((claim.id, claim) for claim in claims)
+        if len(claims) < limit:
+            traffic.due_ns = self._next_due_ns(ledger, lane, now_ns)
+        if not claims:
+            return
+        traffic.quiet_since = self._clock.monotonic()
+        process = traffic.process or self._start(traffic)
+        if process is not None:
+            process.send(Work([Job(claim.id, claim.request, claim.attempt) for claim in claims]))
+
+    def _next_ns(self, traffic: _Traffic, now_ns: int) -> float:
+        """When a lane may make its next attempt; infinite if nothing is pending."""
+        if traffic.due_ns is None:
+            return float("inf")
+        next_ns = max(traffic.due_ns, self._health_of(traffic.lane.tracer).retry_ns)
+        return next_ns if next_ns <= now_ns + _TOO_FAR_NS else now_ns  # see `_next_due_ns`
+
+    def _next_due_ns(self, ledger: Ledger, lane: Lane, now_ns: int) -> int | None:
+        due_ns = ledger.next_due_ns(lane)
+        if due_ns is not None and due_ns > now_ns + _TOO_FAR_NS:  # the clock has gone back: nothing waits that long
+            ledger.flush_now(self._row(lane.tracer).key.name, now_ns)
+            return now_ns
+        return due_ns
+
+    def _may_work(self, traffic: _Traffic) -> bool:
+        """Whether this lane may have a process at work; one that has nothing to do makes room for it."""
+        if traffic.process is not None:
+            return True
+        having = [other for other in self._traffic.values() if other.process is not None]
+        if len(having) < _PROCESSES:
+            return True
+        idle = next((other for other in having if not other.claims and not other.outcomes), None)
+        if idle is None:
+            return False
+        self._let_go(idle)
+        return True
+
+    def _start(self, traffic: _Traffic) -> Process | None:
+        """Start the lane's process as its app would be started."""
+        row, ledger = self._row(traffic.lane.tracer), self._ledger()
+        origin = Origin.read(ledger.origin(traffic.lane.origin))
+        config = msgspec.json.decode(row.key.config)
+        setup = Setup(
+            db_path=self._db_path,
+            tracer_name=row.key.name,
+            tracer_type=row.key.type,
+            target=row.key.target,
+            config=config if isinstance(config, dict) else {},
+            memory_bytes=self._memory_bytes,
+        )
+        variables = self.environments.choose(traffic.lane.origin, names_in(config))
+        try:
+            process = self._launch(setup, origin, variables)
+        except FileNotFoundError:
+            error = f"there is no interpreter {origin.executable} any more, with which {row.key.name!r} recorded"
+            self._give_back(traffic, "configuration", error)
+        except OSError as problem:
+            self._give_back(traffic, "retry", f"its delivery process could not be started: {problem}")
+        else:
+            traffic.process, traffic.is_ready = process, False
+            self._watch.watch(process.fd)
+            return process
+        return None
+
+    def _rest(self, traffic: _Traffic) -> None:
+        """Let a process go that has had nothing to do for a while, and forget a lane in which nothing is pending."""
+        if traffic.claims or traffic.outcomes:
+            return
+        if traffic.process is None:
+            if traffic.due_ns is None:
+                del self._traffic[traffic.lane]
+        elif self._clock.monotonic() - traffic.quiet_since > _IDLE_S:
+            self._let_go(traffic)
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    def _replace(self, traffic: _Traffic) -> None:
+        """What a process was started with may have changed: have the next attempt start another."""
+        if traffic.process is not None and not traffic.claims:
+            self._let_go(traffic)
+
+    def _let_go(self, traffic: _Traffic) -> None:
+        assert traffic.process is not None
+        self._watch.unwatch(traffic.process.fd)
+        traffic.process.let_go()
+        self._leaving.append(traffic.process)
+        traffic.process, traffic.is_ready = None, False
+
+    def _end_process(self, traffic: _Traffic) -> str:
+        process = traffic.process
+        if process is None:
+            return ""
+        self._watch.unwatch(process.fd)
+        how = process.end()
+        if not process.is_gone():
+            self._leaving.append(process)
+        traffic.process, traffic.is_ready = None, False
+        return how
+
+    # -- what is known of tracers -------------------------------------------------------------------------------------
+
+    def _row(self, tracer: int) -> TracerRow:
+        if tracer not in self._rows:
+            self._rows[tracer] = self._ledger().row(tracer)
+        return self._rows[tracer]
+
+    def _health_of(self, tracer: int) -> Health:
+        if tracer not in self._health:
+            row = self._ledger().row(tracer)
+            self._health[tracer] = Health(row.failures, row.retry_ns, row.paused)
+        return self._health[tracer]
+
+
+_SEE_LOG: Final = "is hush-core installed there? The log beside the database (delivery-*.log) may say more"

@@ -1,0 +1,43 @@
+"""The environment variables that delivery processes get: those of the apps that recorded, as these handed them over.
+
+They are held in memory only, since most of what is secret in an app is among them. An app that is gone cannot hand over
+anything: then another environment serves, if it has the variables that the tracer's configuration names.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+_MOST: Final = 64
+
+
+class Environments:
+    """The environments that are about.
+
+    :param own: of the writer: that of the app which started it.
+    """
+
+    def __init__(self, own: Mapping[str, str]) -> None:
+        self._own = dict(own)
+        self._by_origin: OrderedDict[int, dict[str, str]] = OrderedDict()
+
+    def hand_over(self, origin: int, variables: Mapping[str, str]) -> bool:
+        """An app, or a command, says what its variables are. True if that is news."""
+        is_new = self._by_origin.get(origin) != variables
+        self._by_origin[origin] = dict(variables)
+        self._by_origin.move_to_end(origin)
+        while len(self._by_origin) > _MOST:
+            self._by_origin.popitem(last=False)
+        return is_new
+
+    def choose(self, origin: int, names: set[str]) -> dict[str, str]:
+        """The environment for a delivery: its app's, else the writer's own, else the one that was handed over last.
+
+        Of these the first that has all the names; if none has, the first: the delivery will say what is missing.
+        """
+        mine = self._by_origin.get(origin)
+        others = [found for key, found in reversed(self._by_origin.items()) if key != origin]
+        candidates = [*([mine] if mine is not None else []), self._own, *others]
+        return dict(next((found for found in candidates if names <= found.keys()), candidates[0]))
