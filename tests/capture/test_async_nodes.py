@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -176,3 +178,107 @@ def test_reserved_keys_of_an_async_result_go_to_the_trace(state: MemoryState, re
 
     assert asyncio.run(answer()) == {"a": 1}
     assert recording.node("answer")["total_tokens"] == 7
+
+
+# -- what is async and does not look so -------------------------------------------------------------------------------
+
+
+async def ask(question: str, n: int = 1) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    parse(n)
+    return {"a": question, "$model": "m"}
+
+
+class Asker:
+    async def __call__(self, question: str) -> dict[str, Any]:
+        return await ask(question)
+
+
+def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that knows nothing of coroutines."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+DISGUISES: dict[str, Callable[..., Any]] = {
+    "partial": functools.partial(ask, n=3),
+    "partial of a partial": functools.partial(functools.partial(ask), n=3),
+    "object": Asker(),
+    "partial of an object": functools.partial(Asker()),
+    "plain decorator": plain(ask),
+}
+
+
+@pytest.fixture(params=DISGUISES)
+def disguised(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    return DISGUISES[request.param]
+
+
+def test_an_async_callable_of_any_kind_is_a_node_until_its_coroutine_ends(
+    state: MemoryState, recording: Any, disguised: Callable[..., Any]
+) -> None:
+    node = code_node(name="asked")(disguised)
+    coroutine = node("why?")
+    assert recording.nodes() == []
+    assert current.get() is state.root
+
+    async def main() -> Any:
+        answer = await coroutine
+        assert current.get() is state.root
+        return answer
+
+    assert asyncio.run(main()) == {"a": "why?"}
+    assert recording.tree() == [("asked", None, None), ("parse", "asked", None)]
+    asked = recording.node("asked")
+    assert (asked["output_data"], asked["model"]) == ({"a": "why?"}, "m")
+
+
+def test_an_error_in_an_async_callable_of_any_kind_ends_its_node(
+    state: MemoryState, recording: Any, disguised: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(n: int) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setitem(globals(), "parse", fail)
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(code_node(name="asked")(disguised)("why?"))
+    error = recording.node("asked")["error"]
+    assert error.startswith("ValueError: no\nTraceback") and "in fail" in error
+    assert current.get() is state.root
+
+
+def test_tasks_of_async_callables_of_any_kind_keep_their_own_places(
+    state: MemoryState, recording: Any, disguised: Callable[..., Any]
+) -> None:
+    node = code_node(name="asked")(disguised)
+
+    async def main() -> None:
+        await asyncio.gather(*(node(f"{n}") for n in range(3)))
+
+    asyncio.run(main())
+    assert [parent for name, parent, _ in recording.tree() if name == "parse"] == ["asked"] * 3
+    assert len({node["parent_span"] for node in recording.nodes() if node["node_name"] == "parse"}) == 3
+
+
+def test_an_async_callable_of_any_kind_runs_where_it_is_bound(
+    state: MemoryState, recording: Any, disguised: Callable[..., Any]
+) -> None:
+    bound = state.under(disguised)
+    current.set(None)
+    assert asyncio.run(bound("why?"))["a"] == "why?"
+    assert recording.tree() == [("parse", None, None)]
+
+
+def test_generators_behind_a_partial_or_an_object_are_nodes_until_they_end(state: MemoryState, recording: Any) -> None:
+    class Counter:
+        def __call__(self, n: int) -> Iterator[int]:
+            yield from range(n)
+
+    for function in (Counter(), functools.partial(Counter(), 2), functools.partial(Counter().__call__, 2)):
+        node = code_node(name="counted")(function)
+        assert list(node(2) if isinstance(function, Counter) else node()) == [0, 1]
+    assert [node["output_data"] for node in recording.nodes()] == [[0, 1]] * 3

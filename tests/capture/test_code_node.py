@@ -369,6 +369,18 @@ def test_any_exception_passes_and_its_text_is_bounded(state: MemoryState, record
     assert len(text) < 40_000
 
 
+@pytest.mark.parametrize("error", [SystemExit(), SystemExit(None), SystemExit(0), SystemExit(False)])
+def test_leaving_by_a_successful_exit_is_no_error(state: MemoryState, recording: Any, error: SystemExit) -> None:
+    @code_node
+    def leaves() -> None:
+        raise error
+
+    with pytest.raises(SystemExit):
+        leaves()
+    assert recording.node("leaves").get("error") is None
+    assert recording.node("leaves").get("level") is None
+
+
 def test_endless_recursion_is_recorded_and_raised(state: MemoryState, recording: Any) -> None:
     @code_node
     def forever() -> None:
