@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hush_core.background.supervisor import get_background, shutdown_background
     from hush_core.capture.node import code_node
     from hush_core.capture.state import MemoryState
+    from hush_core.delivery.http import error_for_status
     from hush_core.errors import (
         ConfigError,
         ConfigurationFlushError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hush_core.plugins.marker import hookimpl
     from hush_core.store.trace_store import TraceStore, get_store
     from hush_core.tracers.base import BaseTracer
+    from hush_core.tracers.flush_data import FlushData, NodeData
     from hush_core.tracers.local import LocalTracer
     from hush_core.tracers.named import get_registered_tracers, get_tracer
 
@@ -43,12 +45,14 @@ __all__ = [
     "ConfigError",
     "ConfigurationFlushError",
     "DuplicateTracerError",
+    "FlushData",
     "FlushError",
     "HushError",
     "JournalError",
     "LocalTracer",
     "MemoryState",
     "MissingVariableError",
+    "NodeData",
     "PermanentFlushError",
     "PluginError",
     "PluginLoadError",
@@ -60,6 +64,7 @@ __all__ = [
     "UnknownTracerError",
     "__version__",
     "code_node",
+    "error_for_status",
     "get_background",
     "get_registered_tracers",
     "get_store",
@@ -72,10 +77,13 @@ __all__ = [
 #: tests/meta checks that both lists and `__all__` agree.
 _HOME: Final = {
     "BaseTracer": "hush_core.tracers.base",
+    "FlushData": "hush_core.tracers.flush_data",
     "LocalTracer": "hush_core.tracers.local",
     "MemoryState": "hush_core.capture.state",
+    "NodeData": "hush_core.tracers.flush_data",
     "TraceStore": "hush_core.store.trace_store",
     "code_node": "hush_core.capture.node",
+    "error_for_status": "hush_core.delivery.http",
     "get_background": "hush_core.background.supervisor",
     "get_registered_tracers": "hush_core.tracers.named",
     "get_store": "hush_core.store.trace_store",
