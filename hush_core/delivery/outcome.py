@@ -74,9 +74,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, ImportError):
         return f"{kind}: {said}. What the tracer imports does not fit together in {sys.executable}."
     if isinstance(error, MemoryError):
-        return (
-            f"{kind}: {said or 'more was needed than the process may take'}. The setting delivery.memory says how much."
-        )
+        return f"{kind}: {said or 'more was needed than there may be'}. The setting delivery.memory says how much."
     return f"{kind}: {said}" if said else kind
 
 

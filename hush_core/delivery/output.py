@@ -131,8 +131,8 @@ class Output:
         with self._lock:
             self._say_what_was_cut()
             self._left = _JOB_BYTES_MAX
-        with contextlib.suppress(OSError):
-            self._log.reopen()  # so that a crash of this job is in the file that has the log's name
+            with contextlib.suppress(OSError):
+                self._log.reopen()  # so that a crash of this job is in the file that has the log's name
 
     def note(self, text: str) -> None:
         """A message of hush's own about a job, of one line or more."""

@@ -8,14 +8,13 @@ import random
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from trace_database import NOON_NS, TraceDatabase
 
 from hush_core.delivery.flush_data import FlushData, NodeData, Tracer, build, load, payload_size
-from hush_core.store.queries.reader import open_reader
+from hush_core.store.queries import reading
 from hush_core.store.stored import StoredNode, StoredRequest
 
 MS = 1_000_000
@@ -272,29 +271,24 @@ def test_a_chain_of_ten_thousand_nodes_is_built_without_recursion(context: str |
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> TraceDatabase:
-    return TraceDatabase(tmp_path / "traces.db")
-
-
 def test_a_request_is_loaded_by_its_row_with_its_payloads(database: TraceDatabase) -> None:
     database.request("other")
     row = database.request("r-1", tags=["x", "y"])
     database.node(row, "flow", payload={"input_data": {"q": "why"}, "output_data": [1, None], "metadata": {"k": 1}})
-    reader = open_reader(database.path)
-    found = load(reader, row)
+    with reading(database.path) as reader:
+        found = load(reader, row)
+        assert payload_size(reader, row) == len('{"q": "why"}' + "[1, null]" + '{"k": 1}')
     assert found is not None
     data = build(*found, TRACER)
     assert (data["request_id"], data["tags"]) == ("r-1", ["x", "y"])
     assert data["nodes"][0]["input_data"] == {"q": "why"}
     assert data["nodes"][0]["output_data"] == [1, None]
-    assert payload_size(reader, row) == len('{"q": "why"}' + "[1, null]" + '{"k": 1}')
 
 
 def test_a_request_that_was_pruned_is_none(database: TraceDatabase) -> None:
-    reader = open_reader(database.path)
-    assert load(reader, 99) is None
-    assert payload_size(reader, 99) == 0
+    with reading(database.path) as reader:
+        assert load(reader, 99) is None
+        assert payload_size(reader, 99) == 0
 
 
 def test_a_payload_nested_deeper_than_python_walks_is_given_as_its_text(database: TraceDatabase) -> None:
@@ -302,7 +296,8 @@ def test_a_payload_nested_deeper_than_python_walks_is_given_as_its_text(database
     number = database.node(row, "flow", payload={"input_data": 1})
     deep = "[" * 100_000 + "]" * 100_000
     database.connection.execute("UPDATE node_payload SET input_data = ? WHERE node = ?", (deep, number))
-    found = load(open_reader(database.path), row)
+    with reading(database.path) as reader:
+        found = load(reader, row)
     assert found is not None
     assert build(*found, TRACER)["nodes"][0]["input_data"] == deep
 
@@ -316,7 +311,8 @@ def test_a_process_of_its_own_gives_the_same_bytes(database: TraceDatabase) -> N
         f"found = load(open_reader({str(database.path)!r}), {row});"
         "print(json.dumps(build(*found, Tracer('prod', 'LangfuseTracer', {'host': 'https://backend'}))))"
     )
-    found = load(open_reader(database.path), row)
+    with reading(database.path) as reader:
+        found = load(reader, row)
     assert found is not None
     said = [
         subprocess.run(

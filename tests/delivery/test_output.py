@@ -39,6 +39,8 @@ def test_what_is_printed_is_in_the_log_line_by_line_without_secrets(database: Tr
         "printed r-2 with [redacted]",
         "from a command: [redacted]",
     ]
+    log = log_path(database.path, "prod")
+    assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
 def test_a_flood_neither_blocks_nor_fills_the_disk_nor_shows_a_secret(database: TraceDatabase, start: Workers) -> None:
@@ -69,13 +71,6 @@ def test_a_reason_not_to_be_usable_holds_no_secret(database: TraceDatabase, star
     error = start.unready("tells:Tracer", config=SEALED, path=[str(tmp_path)]).unusable()
     assert "[redacted]" in error and SECRET not in error
     assert SECRET not in start.log()
-
-
-def test_the_log_is_for_its_owner_alone(database: TraceDatabase, start: Workers) -> None:
-    start("Keeps")
-    log = log_path(database.path, "prod")
-    assert log.stat().st_mode & 0o777 == 0o600
-    assert log.parent.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "", "ä" * 300, "a b", "..", "x\0y"])

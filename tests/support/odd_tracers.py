@@ -79,6 +79,8 @@ class Fails(Odd):
             raise PermanentFlushError("no such field")
         if how == "configuration":
             raise ConfigurationFlushError("wrong key")
+        if how == "crash":
+            os._exit(7)
         if how == "exit":
             sys.exit(3)
         if how == "error":
@@ -176,6 +178,7 @@ class Meddles(Odd):
 
     @staticmethod
     def flush(flush_data: dict[str, Any]) -> None:
+        keep(flush_data)
         os.chdir("/")
         os.umask(0)
         sys.stdout = sys.stderr = None  # type: ignore[assignment]
@@ -183,6 +186,7 @@ class Meddles(Odd):
             os.close(1)
         threading.Thread(target=time.sleep, args=(1000,)).start()  # not a daemon: Python waits for it at the exit
         flush_data["nodes"].clear()
+        flush_data["tracer_config"].clear()
         os.environ.clear()
 
 
@@ -213,8 +217,3 @@ class TakesSelf(Odd):
 
 class SaysNothing(Odd):
     """Inherits `flush`, which returns."""
-
-
-class NotATracer:
-    @staticmethod
-    def flush(flush_data: dict[str, Any]) -> None: ...
