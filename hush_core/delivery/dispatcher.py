@@ -96,8 +96,9 @@ class _Traffic:
         self.process: Process | None = None
         self.is_ready = False
         self.claims: dict[int, Claim] = {}
-        self.begun: set[int] = set()
-        self.outcomes: list[tuple[Claim, Outcome, bool]] = []  # the last: whether the tracer had been called
+        self.begun: dict[int, int] = {}  # delivery -> the call of its tracer that it is part of
+        self.calls = 0
+        self.outcomes: list[tuple[Claim, Outcome, int | None]] = []  # the last: of which call, if it came to one
         self.quiet_since = 0.0  # monotonic: when it last said something, or was given something
         self.due_ns: int | None = 0  # when to look for due deliveries next; None: none is pending
 
@@ -243,7 +244,8 @@ class Dispatcher:
             if isinstance(message, Ready):
                 traffic.is_ready = True
             elif isinstance(message, Begun):
-                traffic.begun.update(message.ids)
+                traffic.calls += 1
+                traffic.begun.update(dict.fromkeys(message.ids, traffic.calls))
             elif isinstance(message, Settled):
                 for outcome in message.outcomes:
                     self._note(traffic, outcome)
@@ -264,12 +266,12 @@ class Dispatcher:
         """An attempt is over. What is said of a delivery that this lane does not have changes nothing."""
         claim = traffic.claims.pop(outcome.id, None)
         if claim is not None:
-            traffic.outcomes.append((claim, outcome, outcome.id in traffic.begun))
-        traffic.begun.discard(outcome.id)
+            traffic.outcomes.append((claim, outcome, traffic.begun.get(outcome.id)))
+        traffic.begun.pop(outcome.id, None)
 
     def _give_back(self, traffic: _Traffic, kind: Any, error: str) -> None:
         """The process will attempt none of what it has. ``kind`` is of those it had begun, or of one if it had not."""
-        blamed = traffic.begun or set(list(traffic.claims)[:1])
+        blamed = set(traffic.begun or list(traffic.claims)[:1])
         for id in list(traffic.claims):
             self._note(traffic, Outcome(id, kind, error) if id in blamed else Outcome(id, "untried"))
 
@@ -304,7 +306,8 @@ class Dispatcher:
             return
         lane, now_ns = traffic.lane, self._clock.now_ns()
         health, releases, delivered = self._health_of(lane.tracer), [], []
-        for claim, outcome, was_begun in traffic.outcomes:
+        failed_call: int | None = -1
+        for claim, outcome, call in traffic.outcomes:
             if outcome.kind == "delivered":
                 delivered.append((claim, outcome.error))
                 health = WELL
@@ -316,9 +319,11 @@ class Dispatcher:
             elif outcome.kind == "configuration":
                 error = outcome.error or "misconfigured"
                 health = after_misconfiguration(health, now_ns, error, self._dice)
-                releases.append(Release(claim, "pending", error, now_ns, is_attempt=was_begun))
+                releases.append(Release(claim, "pending", error, now_ns, is_attempt=call is not None))
             else:
-                health = after_failure(health, now_ns, outcome.retry_after_s, self._dice)
+                if call != failed_call:  # a batch that failed is one failure, however many were in it
+                    health = after_failure(health, now_ns, outcome.retry_after_s, self._dice)
+                    failed_call = call
                 wait_s = backoff_s(claim.attempt, outcome.retry_after_s, self._dice)
                 next_ns = now_ns + int(wait_s * SECOND_NS)
                 releases.append(Release(claim, "pending", outcome.error or "unknown error", next_ns))

@@ -221,6 +221,17 @@ def test_one_probe_at_a_time_while_a_backend_is_down_and_all_at_once_when_it_is_
     assert world.statuses() == {"flushed": 300}
 
 
+def test_a_batch_that_failed_is_one_failure(world: World) -> None:
+    world.is_silent = True
+    world.record(100, "a")
+    world.dispatcher.turn()
+    ids = list(range(1, 101))
+    refusals = [Outcome(id, "retry", "connection refused") for id in ids]
+    world.processes[0].said += [Ready(), Begun(ids[:50]), Begun(ids[50:]), Settled(refusals)]
+    world.dispatcher.turn()
+    assert world.tracer("a")["failures"] == 2
+
+
 def test_a_request_that_its_backend_never_takes_does_not_hold_up_the_others(world: World) -> None:
     world.backends["a"] = lambda job: refused(job) if job.request == 1 else delivered(job)
     world.record(50, "a")
