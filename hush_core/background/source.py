@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -268,33 +268,38 @@ class Source:
             state.set_aside += max(min(following - state.highest - 1, following - state.first - known), 0)
 
     def _set_aside(self, fd: int, number: int, start: int, end: int) -> None:
-        """Keep damaged bytes in a file of their own. Doing it twice for the same bytes does it once."""
-        if start == end:
-            return
-        folder = self._directory / SET_ASIDE
-        self._files.make_directory(folder)
-        path = folder / f"{self.name}-{number:06d}-{start}.bytes"
-        kept = self._files.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            at = start
-            while at < end:
-                chunk = self._files.read(fd, min(READ_BYTES, end - at), at)
-                if not chunk:
-                    break
-                at += self._files.write(kept, chunk, at - start)
-        finally:
-            self._files.close(kept)
+        """Keep damaged bytes in a file of their own."""
+        if start < end:
+            self._keep(f"{self.name}-{number:06d}-{start}.bytes", self._chunks(fd, start, end))
 
     def keep_refused(self, payload: bytes) -> None:
-        """Keep a record that has a good checksum and yet cannot be read (a newer hush wrote it, say). Idempotent."""
+        """Keep a record that has a good checksum and yet cannot be read (a newer hush wrote it, say)."""
+        self._keep(f"{self.name}-{xxh3_64_hexdigest(payload)}.record", [payload])
+
+    def _chunks(self, fd: int, start: int, end: int) -> Iterator[bytes]:
+        while start < end and (chunk := self._files.read(fd, min(READ_BYTES, end - start), start)):
+            yield chunk
+            start += len(chunk)
+
+    def _keep(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Set bytes aside in a file. Doing it twice for the same bytes does it once.
+
+        When this returns, they survive a power cut: the segment that they are of may be given up next.
+        """
         folder = self._directory / SET_ASIDE
         self._files.make_directory(folder)
-        name = f"{self.name}-{xxh3_64_hexdigest(payload)}.record"
         fd = self._files.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            self._files.write(fd, payload, 0)
+            at = 0
+            for chunk in chunks:
+                while chunk:  # a write may be short
+                    written = self._files.write(fd, chunk, at)
+                    chunk, at = chunk[written:], at + written
+            self._files.sync(fd)
         finally:
             self._files.close(fd)
+        self._files.sync_directory(folder)
+        self._files.sync_directory(self._directory)  # of the folder's own name
 
     def _dropped(self) -> dict[str, int]:
         if self.damaged_header is not None:

@@ -76,7 +76,7 @@ class Sources:
         watched = set(self._watched.values())
         for journal_id, source in self._sources.items():
             if journal_id not in watched:
-                source.check_owner()
+                self._check_owner(source)
         return came
 
     def _add(self, journal_id: bytes, numbers: list[int], states: dict[str, JournalState]) -> None:
@@ -110,9 +110,18 @@ class Sources:
             journal_id = self._watched.get(fd)
             if journal_id is not None:  # else the answer to a command has ended it in between
                 self._unwatch(fd)
-                self._sources[journal_id].check_owner()
+                self._check_owner(self._sources[journal_id])
                 ended = True
         return ended
+
+    def _check_owner(self, source: Source) -> None:
+        """See whether the owner of a journal has ended. What cannot be told now, the next scan looks at again."""
+        checking = f"looking after the owner of journal {source.name}"
+        try:
+            source.check_owner()
+            self._problems.solved(checking)
+        except OSError as problem:
+            self._problems.say(checking, problem)
 
     def _unwatch(self, fd: int) -> None:
         self._bell.unwatch(fd)

@@ -290,6 +290,46 @@ def test_a_record_that_cannot_be_read_is_kept_whole_and_once(
     assert kept.read_bytes() == b"a newer hush's"
 
 
+class Stingy(Files):
+    """Writes a few bytes at a time, and notes what it was asked to keep."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        self.calls.append("write")
+        return super().write(fd, data[:7], offset)
+
+    def sync(self, fd: int) -> None:
+        self.calls.append("sync")
+        super().sync(fd)
+
+    def sync_directory(self, directory: Path) -> None:
+        self.calls.append(f"sync {directory.name}")
+        super().sync_directory(directory)
+
+
+def test_what_is_set_aside_is_whole_and_on_the_disk_whatever_a_write_takes_at_once(
+    journals: Journals, kind: type[Files]
+) -> None:
+    record_and_end(journals, kind, RECORDS)
+    (path,) = journals.segments()
+    overwrite(path, offset_of(path, RECORDS[4]), b"\xff" * 30)
+    ((journal_id, numbers),) = segments(FILES, journals.directory).items()
+    files = Stingy()
+    source = Source(files, journals.directory, journal_id, numbers, None)
+    source.check_owner()
+    drain(source)
+    source.keep_refused(RECORDS[0])
+    source.close()
+    kept = {path.suffix: path.read_bytes() for path in (journals.directory / SET_ASIDE).iterdir()}
+    assert kept[".record"] == RECORDS[0]
+    assert kept[".bytes"] == b"\xff" * 30 + RECORDS[4][30 - FRAME_HEADER_BYTES :]
+    synced = ["sync", f"sync {SET_ASIDE}", f"sync {journals.directory.name}"]
+    assert [call for call in files.calls if call != "write"] == synced * 2
+    assert files.calls[-3:] == synced
+
+
 # -- telling the owner ------------------------------------------------------------------------------------------------
 
 
