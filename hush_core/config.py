@@ -199,10 +199,15 @@ def _load(path: str) -> Config | None:
             return before[1]
         with open(path, "rb") as file:
             content = file.read()
+        table = _table(path, content)
+        config = None if table is None else _parse(table, path)
     except OSError as problem:
-        raise ConfigError(f"Cannot read the settings in {path}: {problem.strerror}.") from problem
-    table = _table(path, content)
-    config = None if table is None else _parse(table, path)
+        wrong = ConfigError(f"Cannot read the settings in {path}: {problem.strerror}.")
+        wrong.path = path
+        raise wrong from problem
+    except ConfigError as problem:
+        problem.path = path
+        raise
     _loaded[path] = (version, config)
     return config
 

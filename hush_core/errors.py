@@ -26,6 +26,8 @@ class HushError(Exception):
 class ConfigError(HushError):
     """A setting is wrong: an unknown key, a bad value, a file that cannot be read."""
 
+    path: str | None = None  #: the file, where it is known
+
 
 class UnknownTracerError(ConfigError):
     """A tracer was asked for by a name that nothing registers."""

@@ -281,14 +281,18 @@ def _shrink(payload: bytes, limit: int) -> bytes:
 
 
 def _settings() -> tuple[Path | None, Any, Exception | None]:
-    """The app's settings, and what was wrong with them: a wrong setting never stops a workflow."""
+    """The file of the app's settings, the settings, and what was wrong with them: that never stops a workflow.
+
+    The file is given also when it is wrong: the writer reads it too, and prunes nothing by it.
+    """
     from hush_core import config
 
     try:
         path = config.find_config()
         return path, config.load_config(path) if path else config.Config(), None
     except Exception as problem:
-        return None, config.Config(), problem
+        path = getattr(problem, "path", None)
+        return None if path is None else Path(path), config.Config(), problem
 
 
 def _mask(settings: Any, problem: Exception | None, report: Callable[[BaseException, str], None]) -> Mask | None:

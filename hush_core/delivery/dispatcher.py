@@ -40,6 +40,8 @@ _PROCESSES: Final = 8
 _IDLE_S: Final = 30.0
 #: How long one may take to begin, seconds.
 _BEGINS_S: Final = 60.0
+#: How long one that hangs has to log where, seconds.
+_LAST_WORDS_S: Final = 0.2
 #: A lease is longer than any attempt; it matters only to a store whose writer does not know that it is alone.
 _LEASE_S: Final = 3600.0
 #: A next attempt that is further away than any wait: the clock has gone back.
@@ -56,6 +58,7 @@ class Process(Protocol):
     def send(self, message: Setup | Work) -> None: ...
     def receive(self) -> list[ToWriter]: ...
     def has_ended(self) -> bool: ...
+    def log_where_it_is(self) -> None: ...
     def end(self) -> str: ...
     def let_go(self) -> None: ...
     def is_gone(self) -> bool: ...
@@ -95,6 +98,7 @@ class _Traffic:
         self.lane = lane
         self.process: Process | None = None
         self.is_ready = False
+        self.is_asked = False  # where it hangs
         self.claims: dict[int, Claim] = {}
         self.begun: dict[int, int] = {}  # delivery -> the call of its tracer that it is part of
         self.calls = 0
@@ -240,7 +244,7 @@ class Dispatcher:
         if process is None:
             return
         for message in process.receive():
-            traffic.quiet_since = self._clock.monotonic()
+            traffic.quiet_since, traffic.is_asked = self._clock.monotonic(), False
             if isinstance(message, Ready):
                 traffic.is_ready = True
             elif isinstance(message, Begun):
@@ -255,7 +259,7 @@ class Dispatcher:
         if process.has_ended():
             self._on_end(traffic)
         elif traffic.claims and now - traffic.quiet_since > self._patience_s(traffic):
-            self._on_silence(traffic)
+            self._on_silence(traffic, now)
 
     def _patience_s(self, traffic: _Traffic) -> float:
         if not traffic.is_ready:
@@ -284,19 +288,23 @@ class Dispatcher:
             return
         if traffic.begun:
             self._give_back(traffic, "retry", f"its delivery process {how} while the tracer was at work")
-        elif was_ready or "signal" in how:
+        elif was_ready and how == "ended with status 0":  # it had grown too large, and makes room for another
             for id in list(traffic.claims):
                 self._note(traffic, Outcome(id, "untried"))
+        elif was_ready or "signal" in how:
+            self._give_back(traffic, "retry", f"its delivery process {how} before the tracer was called")
         else:
-            tracer = self._row(traffic.lane.tracer).key.name
-            self._give_back(
-                traffic, "configuration", f"the delivery process of {tracer!r} {how} before it could begin; {_SEE_LOG}"
-            )
+            self._give_back(traffic, "configuration", f"its delivery process {how} before it could begin; {_SEE_LOG}")
 
-    def _on_silence(self, traffic: _Traffic) -> None:
-        """It hangs, or its backend does."""
+    def _on_silence(self, traffic: _Traffic, now: float) -> None:
+        """It hangs, or its backend does: have it log where, and a moment later end it."""
         assert traffic.process is not None
         patience_s = self._patience_s(traffic)
+        if traffic.is_ready and now - traffic.quiet_since < patience_s + _LAST_WORDS_S:
+            if not traffic.is_asked:
+                traffic.is_asked = True
+                traffic.process.log_where_it_is()
+            return
         self._end_process(traffic)
         self._give_back(traffic, "retry", f"no answer within {patience_s:g} s; its delivery process was ended")
 
@@ -418,7 +426,7 @@ class Dispatcher:
         except OSError as problem:
             self._give_back(traffic, "retry", f"its delivery process could not be started: {problem}")
         else:
-            traffic.process, traffic.is_ready = process, False
+            traffic.process, traffic.is_ready, traffic.is_asked = process, False, False
             self._watch.watch(process.fd)
             return process
         return None

@@ -141,6 +141,11 @@ class DeliveryProcess:
             return True
         return exited is not None
 
+    def log_where_it_is(self) -> None:
+        """Have it write to its log where each of its threads is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+
     def end(self) -> str:
         """Kill it and all that it started. Gives how it had ended, in words: "ended with signal 11 (SIGSEGV)"."""
         # It is not reaped before its group is killed: until then nobody else can get its number.

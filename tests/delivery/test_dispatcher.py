@@ -58,6 +58,7 @@ class Attempt:
         self.fd = self.pid = len(world.processes) + 1000
         self.said: list[ToWriter] = [] if world.is_silent else [Ready()]
         self.ended: str | None = None
+        self.logged_at = 0.0
         self.is_let_go = False
         world.processes.append(self)
 
@@ -81,6 +82,9 @@ class Attempt:
 
     def has_ended(self) -> bool:
         return self.ended is not None
+
+    def log_where_it_is(self) -> None:
+        self.logged_at = self.world.time.s
 
     def end(self) -> str:
         self.ended = self.ended or "was ended"
@@ -315,6 +319,32 @@ def test_a_crash_is_blamed_on_what_was_begun_and_nothing_else(world: World) -> N
     assert len(found) <= 2  # one at a time is tried now
 
 
+def test_a_process_that_makes_room_for_another_costs_no_attempt(world: World) -> None:
+    world.is_silent = True
+    world.record(5, "a")
+    world.dispatcher.turn()
+    world.processes[0].said += [Ready(), Begun([1]), Settled([Outcome(1, "delivered")])]
+    world.processes[0].ended = "ended with status 0"
+    world.is_silent = False
+    world.backends["a"] = delivered
+    world.run(seconds=0)
+    assert world.statuses() == {"flushed": 5}
+    assert world.tracer("a")["failures"] == 0
+    assert world.store.connection.execute("SELECT max(attempts) FROM delivery").fetchone() == (1,)
+
+
+def test_a_process_that_dies_at_its_start_every_time_is_not_started_without_end(world: World) -> None:
+    world.is_silent = True
+    world.record(5, "a")
+    for _ in range(600):
+        world.dispatcher.turn()
+        if world.processes:
+            world.processes[-1].ended = "ended with signal 11 (SIGSEGV)"
+        world.time.s += 0.1
+    assert len(world.processes) < 15
+    assert world.statuses() in ({"pending": 5}, {"pending": 4, "flushing": 1})
+
+
 def test_an_attempt_that_takes_too_long_is_ended_and_tried_again(world: World) -> None:
     world.is_silent = True
     world.record(2, "a")
@@ -324,7 +354,10 @@ def test_an_attempt_that_takes_too_long_is_ended_and_tried_again(world: World) -
     world.time.s += 59
     world.dispatcher.turn()
     assert world.processes[0].ended is None
-    world.time.s += 2
+    world.time.s += 1.1
+    world.dispatcher.turn()
+    assert world.processes[0].logged_at == world.time.s and world.processes[0].ended is None
+    world.time.s += 0.3
     world.dispatcher.turn()
     assert world.processes[0].ended == "was ended"
     assert world.tracer("a")["last_error"] == "no answer within 60 s; its delivery process was ended"
