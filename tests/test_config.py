@@ -53,6 +53,8 @@ def test_without_a_file_every_setting_has_its_default() -> None:
     assert config.store.durability == "process"
     assert (config.capture.start_records, config.capture.max_record.bytes) == (True, 8 * 1024**2)
     assert (config.default, config.tracers, config.mask.keys) == ((), {}, ())
+    assert (config.plugins.load, config.plugins.block) == (("*",), ())
+    assert (config.delivery.timeout.seconds, config.delivery.memory.bytes) == (60.0, 1024**3)
 
 
 def test_hush_config_comes_before_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +204,15 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
         when = ["error", "slow > 2s", "tag:vip"]
         [tracers.prod.retry]
         attempts = 3
+        [mask]
+        keys = ["password"]
+        plugins = ["hush-redact"]
+        [plugins]
+        load = ["langfuse"]
+        block = ["hush-otel"]
+        [delivery]
+        timeout = "1.5s"
+        memory = "unlimited"
         [store]
         keep = "forever"
         max_size = "unlimited"
@@ -218,6 +229,9 @@ def test_every_setting_can_be_set(tmp_path: Path) -> None:
     assert prod.when[0] == "error"
     assert (config.store.keep.seconds, config.store.max_size.bytes, config.store.durability) == (None, None, "power")
     assert (config.capture.start_records, config.capture.max_record.bytes) == (False, 65536)
+    assert (config.mask.keys, config.mask.plugins) == (("password",), ("hush-redact",))
+    assert (config.plugins.load, config.plugins.block) == (("langfuse",), ("hush-otel",))
+    assert (config.delivery.timeout.seconds, config.delivery.memory.bytes) == (1.5, None)
 
 
 def test_a_tracers_own_keys_are_kept_as_written_and_references_unresolved(
@@ -271,17 +285,22 @@ def test_what_is_no_duration_is_refused_with_the_units(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[stor]", "stor: unknown setting, did you mean 'store'?; valid here: default, tracers, mask, store, capture."),
+        (
+            "[stor]",
+            "stor: unknown setting, did you mean 'store'?; valid here: default, tracers, mask, store, capture, "
+            "delivery, plugins.",
+        ),
         (
             "[store]\nkep = 1",
             "store.kep: unknown setting, did you mean 'keep'?; valid here: keep, max_size, durability.",
         ),
         ("[capture]\nx = 1", "capture.x: unknown setting; valid here: start_records, max_record."),
-        (
-            "[mask]\nkeys = ['password']",
-            "mask.keys: this version of hush cannot mask yet, and would store the values as they are.",
-        ),
-        ("[mask]\nkey = []", "mask.key: unknown setting, did you mean 'keys'?; valid here: keys."),
+        ("[mask]\nkey = []", "mask.key: unknown setting, did you mean 'keys'?; valid here: keys, plugins."),
+        ("[plugins]\nloads = []", "plugins.loads: unknown setting, did you mean 'load'?; valid here: load, block."),
+        ("[plugins]\nload = 'langfuse'", "plugins.load: expected array, got str."),
+        ("[delivery]\ntimeout = 'forever'", "delivery.timeout: expected a duration from 100ms to 24h."),
+        ("[delivery]\ntimeout = '2d'", "delivery.timeout: expected a duration from 100ms to 24h."),
+        ("[delivery]\nmemory = '1MB'", "delivery.memory: expected a size from 64MiB to 1TiB."),
         ("store = 3", "store: expected a table, got an integer."),
         ("tracers = []", "tracers: expected a table, got an array."),
         ("tracers.x = 'langfuse'", "tracers.x: expected a table, got a string."),

@@ -251,7 +251,7 @@ class PluginHost:
         import click
 
         found: dict[str, dict[str, click.Command]] = {}
-        for entry in list(self._loaded):
+        for entry in sorted(self._loaded):
             group = click.Group()
             try:
                 for call in self._calls_of(entry, "hush_register_commands"):

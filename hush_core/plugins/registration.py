@@ -26,7 +26,12 @@ class Registration(NamedTuple):
     @property
     def origin(self) -> str:
         """How messages name what brought it: "hush-langfuse 0.1.0", "built in"."""
-        return "built in" if self.distribution == CORE else " ".join(filter(None, (self.distribution, self.version)))
+        return "built in" if self.distribution == CORE else self.package
+
+    @property
+    def package(self) -> str:
+        """The distribution with its version."""
+        return " ".join(filter(None, (self.distribution, self.version)))
 
     @property
     def class_name(self) -> str:
@@ -70,6 +75,6 @@ class Offers:
         for name, offers in self._by_name.items():
             for each in offers:
                 if len(offers) > 1 and self.of(name) != [each]:
-                    others = " and ".join(other.origin for other in offers if other is not each)
+                    others = " and ".join(other.package for other in offers if other is not each)
                     refused.append((each, f"the tracer name {name!r} is also that of {others}. {CHOOSE}"))
         return refused

@@ -1,8 +1,8 @@
 """Stage 6 of 6: tracers. `flush` delivers one finished request to one backend; returning means delivered.
 
 `base` is what every tracer is made of, for the app and for the delivery process; `local` is the tracer whose backend is
-the store itself; `named` finds tracers by name and `fan_out` makes one of several; `secret` keeps secrets out of what is
-recorded; `legacy` records what an engine kept in memory.
+the store itself; `named` finds tracers by name and `fan_out` makes one of several; `secret` keeps secrets out of what
+is recorded; `legacy` records what an engine kept in memory; `flush_data` is what `flush` is given.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: `user:password` of a URL, up to the last @ before its path; and each parameter of a URL with its value.
 _USER_INFO: Final = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 _PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]+)")
-#: A word that stands before a secret and is none.
-_SCHEME: Final = re.compile(r"\s*(?:(?:basic|bearer|token|apikey)\s+)?", re.IGNORECASE)
+#: What stands before a secret and is none.
+_SCHEME: Final = re.compile(r"\s*(?:(?:basic|bearer|token|apikey)\s+|[a-z][a-z0-9+.-]*://)?", re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"\s*(?:basic|bearer)\s+\S+\s*$", re.IGNORECASE)
 _NOWHERE: Final = "${sealed:0}"
 _KEY_BYTES: Final = 32
@@ -97,7 +97,7 @@ def literal_secrets(config: Mapping[str, Any], names: Collection[str] = frozense
 
     def note(secret: str) -> str:
         found.append(secret)
-        return ""
+        return _NOWHERE
 
     _map(config, names, lambda text, secret: _seal_text(text, secret, note))
     return found
@@ -119,14 +119,12 @@ def _map(value: Any, names: Collection[str], change: Callable[[str, bool], str],
 
 def _seal_text(text: str, secret: bool, keep: Callable[[str], str]) -> str:
     """The text with its literal secrets replaced by what ``keep`` gives for each."""
-    if secret or _CREDENTIAL.match(text):
-        return _seal_whole(text, keep)
-    if "://" not in text:
-        return text
-    text = _USER_INFO.sub(lambda found: _seal_whole(found[0], keep, apart=":"), text)
-    return _PARAMETER.sub(
-        lambda found: f"{found[1]}={_seal_whole(found[2], keep)}" if is_secret_name(found[1]) else found[0], text
-    )
+    if "://" in text:
+        text = _USER_INFO.sub(lambda found: _seal_whole(found[0], keep, apart=":"), text)
+        text = _PARAMETER.sub(
+            lambda found: f"{found[1]}={_seal_whole(found[2], keep)}" if is_secret_name(found[1]) else found[0], text
+        )
+    return _seal_whole(text, keep) if secret or _CREDENTIAL.match(text) else text
 
 
 def _seal_whole(text: str, keep: Callable[[str], str], apart: str | None = None) -> str:

@@ -30,6 +30,11 @@ class HttpTracer(BaseTracer):
         raise NotImplementedError
 
 
+class Broken(HttpTracer):
+    def _get_tracer_config(self) -> dict[str, Any]:
+        raise RuntimeError("no configuration")
+
+
 class EngineState:
     """The state of another engine: not hush's class, only the attributes that it promises."""
 
@@ -309,10 +314,6 @@ def test_a_state_that_makes_no_sense_is_reported_and_raises_nothing(state: Any, 
 
 @pytest.mark.expects_report
 def test_a_tracer_that_cannot_say_its_configuration_is_due_all_the_same(reports: list[str]) -> None:
-    class Broken(HttpTracer):
-        def _get_tracer_config(self) -> dict[str, Any]:
-            raise RuntimeError("no configuration")
-
     with Broken("x").trace("flow") as state:
         pass
     assert [each.tracer_type for each in stored(state.request_id).deliveries] == ["Broken"]
