@@ -26,7 +26,7 @@ _BOOT: Final = (
     "from hush_core.delivery.worker import main; sys.exit(main(fd))"
 )
 _READ_BYTES: Final = 256 * 1024
-#: How long to wait for a killed process to be gone before it is left to a later look, seconds.
+#: How long to wait for a process that ends, or was killed, to be gone, before it is left to a later look, seconds.
 _GONE_S: Final = 0.5
 
 
@@ -148,15 +148,18 @@ class DeliveryProcess:
 
     def end(self) -> str:
         """Kill it and all that it started. Gives how it had ended, in words: "ended with signal 11 (SIGSEGV)"."""
+        # Its socket closes some moments before it is gone, and how it ended is the reason that its deliveries get.
         # It is not reaped before its group is killed: until then nobody else can get its number.
-        exited = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        deadline = time.monotonic() + (_GONE_S if self._has_ended else 0.0)
+        while not (exited := self._has_exited()) and time.monotonic() < deadline:
+            time.sleep(0.001)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._socket.close()
         deadline = time.monotonic() + _GONE_S
         while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)  # SIGKILL takes effect when the system comes to it
-        if exited is None:
+        if not exited:
             return "was ended"
         code = self._process.returncode
         return f"ended with signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with status {code}"
