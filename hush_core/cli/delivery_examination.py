@@ -48,8 +48,9 @@ def _examine_tracer(seen: Examination, tracer: Destination, now_ns: int) -> None
             f"What is due to {name!r} was recorded with a tracer that is not installed here: {tracer.problem}",
             "Nothing, if it is where the app runs: deliveries are made with that interpreter.",
         )
-    for state in tracer.active:
-        _examine_state(seen, state, now_ns)
+    for state in tracer.states:
+        if state.due:
+            _examine_state(seen, state, now_ns)
     dead = tracer.total("dead")
     if dead:
         failed = tracer.last_failed
@@ -62,25 +63,26 @@ def _examine_tracer(seen: Examination, tracer: Destination, now_ns: int) -> None
 
 
 def _examine_state(seen: Examination, state: TracerState, now_ns: int) -> None:
-    name, waiting = state.tracer_name, plural(state.due, "request")
+    name = state.tracer_name
+    waiting = f"{plural(state.due, 'request')} {'waits' if state.due == 1 else 'wait'} for"
     reason = obstacle(state, now_ns)
     if state.paused is not None:
         seen.problem(
             "deliveries",
-            f"{name!r} is paused, and {waiting} wait for it: {state.paused}",
+            f"{name!r} is paused, and {waiting} it: {state.paused}",
             f"Put that right, then `hush flush --tracer {name}`; by itself it is tried every few minutes.",
         )
     elif state.retry_ns > now_ns:
         seen.problem(
             "deliveries",
-            f"{waiting} wait for {name!r}: {reason or state.last_error}",
+            f"{waiting} {name!r}: {reason or state.last_error}",
             f"Nothing, if its backend is being seen to: nothing is lost. `hush flush --tracer {name}` tries at once.",
         )
     elif state.oldest_due_ns is not None and now_ns - state.oldest_due_ns > _LONG_NS:
         since = f"{exact_moment(state.oldest_due_ns)}, for {duration((now_ns - state.oldest_due_ns) / 1e6)}"
         seen.problem(
             "deliveries",
-            f"{waiting} wait for {name!r}, the first of them since {since}."
+            f"{waiting} {name!r}, the first of them since {since}."
             + (f" The last error: {state.last_error}" if state.last_error else ""),
             f"`hush flush --tracer {name} --wait` tries them now and says what keeps them.",
         )
@@ -111,8 +113,9 @@ def examine_plugins(seen: Examination) -> None:
         if "hush_mask" in plugin.hooks and plugin.name not in named:
             seen.note(
                 "plugins",
-                f"The plugin {plugin.name!r} ({plugin.distribution} {plugin.version}) can mask records, and is not asked to.",
-                f"If it should: [mask] plugins = [{plugin.name!r}].",
+                f"The plugin {plugin.name!r} ({plugin.distribution} {plugin.version}) can mask records, and is not "
+                "named in [mask] plugins.",
+                f"If it should: plugins = [{plugin.name!r}] in [mask].",
             )
 
 

@@ -249,8 +249,9 @@ def _deliveries(seen: Examination) -> Iterator[Text]:
     now_ns = time.time_ns()
     for tracer in seen.roster.destinations:
         if tracer.due:
-            how = "in the way: see below" if tracer.waits_for(now_ns) is not None else "being delivered"
-            yield Text(f"{safe(tracer.name)}: {count(tracer.due)} waiting, {how}", "yellow")
+            waits_for = tracer.waits_for(now_ns)
+            how = f", {waits_for}" if waits_for is not None else ", under way" if tracer.total("flushing") else ""
+            yield Text(safe(f"{tracer.name}: {count(tracer.due)} waiting{how}"), "yellow")
 
 
 def _plugins(seen: Examination) -> Iterator[Text]:

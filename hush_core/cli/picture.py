@@ -23,7 +23,7 @@ from hush_core.cli.render import (
     safe_lines,
 )
 from hush_core.cli.table import Column, Layout, width_of
-from hush_core.model import INTERRUPTED, NODE_ERROR, NODE_OK, NODE_RUNNING, RUNNING
+from hush_core.model import DEAD, FLUSHED, INTERRUPTED, NODE_ERROR, NODE_OK, NODE_RUNNING, RUNNING, SKIPPED
 from hush_core.store.stored import RequestTrace, StoredNode
 from hush_core.store.tree import Branch
 
@@ -33,6 +33,8 @@ _DEEPEST_GUIDE: Final = 12
 _ERRORS_SHOWN: Final = 3
 _PREVIEW_CHARACTERS: Final = 200
 _MODELS_SHOWN: Final = 3
+#: A dead letter is for somebody to look at; what a tracer did not want is as it should be. All else goes by itself.
+_DELIVERY_STYLES: Final = {DEAD: "red", SKIPPED: QUIET}
 #: For an output that cannot take the characters of the left side.
 _ASCII: Final = str.maketrans({"│": "|", "├": "|", "└": "`", "─": "-", "✗": "x", "×": "x", "…": "~"})
 
@@ -68,9 +70,10 @@ def heading(request: RequestTrace, now_ns: int) -> Iterator[Text]:
     if request.error:
         yield Text(first_line(request.error), "red")
     for delivery in request.deliveries:
-        if delivery.status != "flushed":
+        if delivery.status != FLUSHED:
             tries = f" after {plural(delivery.attempts, 'attempt')}" if delivery.attempts else ""
-            yield Text(safe(f"{delivery.tracer_name}: {delivery.status}{tries} {delivery.last_error or ''}"), "yellow")
+            line = f"{delivery.tracer_name}: {delivery.status}{tries} {delivery.last_error or ''}"
+            yield Text(safe(line), _DELIVERY_STYLES.get(delivery.status, "yellow"))
 
 
 def _named(label: str, value: str) -> Text:

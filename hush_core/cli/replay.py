@@ -122,6 +122,6 @@ def _print(sent: list[dict[str, Any]], again: bool, dry_run: bool) -> None:
         say(console, Text(safe(f"{each['name']}: {queued:,}{of} {'request' if seen == 1 else 'requests'} {verb}.")))
         if queued < seen and not again:
             had = plural(seen - queued, "request")
-            say(console, Text(safe(f"{had} had been due to it before; --again sends them again.")), QUIET)
+            say(console, Text(safe(f"{had} had been due to it before; --again sends that too.")), QUIET)
     if not dry_run and any(each["queued"] for each in sent):
         say(console, "`hush flush --wait` follows them.", QUIET)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_plugin import install, install_tracer
 from hush_command import Hush, on_terminal, without_colours
 from rich.cells import cell_len
 from trace_database import TraceDatabase
@@ -249,6 +253,134 @@ def test_after_the_last_process_has_ended_the_sum_stays(hush: Hush, tmp_path: Pa
     assert code == 0
     assert seen["records"]["accepted"] == seen["records"]["stored"] == 12
     assert seen["database"]["requests"] == {"completed": 3}
+
+
+# -- deliveries -------------------------------------------------------------------------------------------------------
+
+
+def ago_ns(**units: float) -> int:
+    return int((datetime.now(timezone.utc) - timedelta(**units)).timestamp() * 1e9)
+
+
+def test_the_sum_of_all_deliveries_is_shown(hush: Hush, database: TraceDatabase) -> None:
+    for number, status in enumerate(["flushed"] * 4 + ["pending"] * 3 + ["flushing", "skipped", "skipped"]):
+        database.delivery(database.request(f"r{number}"), status=status, due_ns=time.time_ns())
+    shown = hush.output("doctor")
+    assert "deliveries  10 deliveries\n" in shown
+    assert "= 4 delivered + 4 waiting + 0 dead letters + 2 skipped" in shown
+    assert "prod: 4 waiting, under way" in shown
+    assert examined(hush)[1]["deliveries"] == {
+        "total": 10, "delivered": 4, "waiting": 4, "dead_letters": 0, "skipped": 2,
+        "undelivered": {"prod": {"pending": 3, "flushing": 1}},
+    }  # fmt: skip
+
+
+def test_a_paused_tracer_is_a_problem_with_what_somebody_has_to_put_right(hush: Hush, database: TraceDatabase) -> None:
+    database.tracer("prod", paused="HTTP 401: wrong key", failures=1)
+    database.delivery(database.request("r"), due_ns=ago_ns(hours=5))
+    said = problems(hush)
+    assert "deliveries: 'prod' is paused, and 1 request waits for it: HTTP 401: wrong key" in said
+    assert "-> Put that right, then `hush flush --tracer prod`" in said
+    assert said.count("prod' ") == 1
+    assert examined(hush)[1]["tracers"][0]["paused"] == "HTTP 401: wrong key"
+
+
+def test_an_open_breaker_is_a_problem_that_says_until_when(hush: Hush, database: TraceDatabase) -> None:
+    database.tracer("prod", failures=9, retry_ns=ago_ns(seconds=-100), last_error="refused")
+    for number in range(3):
+        database.delivery(database.request(f"r{number}"), due_ns=time.time_ns())
+    assert re.search(
+        r"3 requests wait for 'prod': its backend failed 9 times in a row, tried again in 1 m \d\d s, at \S+ "
+        r"\(refused\) -> Nothing, if its backend is being seen to: nothing is lost",
+        problems(hush),
+    )
+
+
+def test_dead_letters_are_a_problem_that_names_the_command(hush: Hush, database: TraceDatabase) -> None:
+    database.tracer("prod", last_error="HTTP 400: bad span", last_error_ns=5)
+    database.delivery(database.request("r"), status="failed")
+    said = problems(hush)
+    assert "1 request could not be delivered to 'prod' and will not be tried again." in said
+    assert "HTTP 400: bad span" in said and "`hush redrive --tracer prod`" in said
+
+
+def test_what_waits_for_more_than_an_hour_is_a_problem(hush: Hush, database: TraceDatabase) -> None:
+    database.delivery(database.request("a"), "young", due_ns=ago_ns(minutes=50))
+    assert examined(hush)[0] == 0
+    database.delivery(database.request("b"), "old", due_ns=ago_ns(minutes=70))
+    said = problems(hush)
+    assert re.search(r"1 request waits for 'old', the first of them since \S+ \S+, for 1 h 10 m", said)
+    assert "young" not in said
+
+
+def test_a_configured_tracer_that_is_not_installed_is_a_problem(hush: Hush, database: TraceDatabase) -> None:
+    Path("hush.toml").write_text("[tracers.prod]\ntype = 'langfuse'\n")
+    said = problems(hush)
+    assert "The tracer 'prod' of the settings is not to be had: No tracer named 'langfuse'. Installed: local" in said
+    assert "-> Install its plugin here, or correct type in [tracers.prod]." in said
+
+
+def test_a_tracer_that_only_another_environment_has_is_no_problem(hush: Hush, database: TraceDatabase) -> None:
+    database.delivery(database.request("r"), "mine", tracer_type="MineTracer", due_ns=time.time_ns())
+    code, seen = examined(hush)
+    assert code == 0
+    assert "What is due to 'mine' was recorded with a tracer that is not installed here" in str(seen["notes"])
+
+
+# -- plugins ----------------------------------------------------------------------------------------------------------
+
+MASK = """
+from hush_core import hookimpl
+
+@hookimpl
+def hush_mask(record):
+    return None
+"""
+
+
+def test_plugins_are_named_with_their_package(hush: Hush, plugins: Path) -> None:
+    install_tracer(plugins, "box", "return None")
+    shown = hush.output("doctor")
+    assert "plugins     1 plugin\n" in shown and "box: hush-box 1.2.3" in shown
+    assert {"name": "box", "package": "hush-box", "version": "1.2.3", "hooks": ["hush_register_tracers"]} in examined(
+        hush
+    )[1]["plugins"]["loaded"]
+
+
+def test_a_broken_plugin_is_a_problem_with_its_reason(hush: Hush, plugins: Path) -> None:
+    install(plugins, "bad", "1 / 0")
+    said = problems(hush)
+    assert "plugins: The plugin 'bad' (hush-bad 1.2.3) cannot be used: ZeroDivisionError" in said
+    assert "block = ['bad']" in said
+    assert examined(hush)[1]["plugins"]["broken"][0]["name"] == "bad"
+
+
+def test_a_mask_that_is_not_installed_is_a_problem(hush: Hush, plugins: Path) -> None:
+    Path("hush.toml").write_text("[mask]\nplugins = ['nosuch', 'box']\n")
+    install_tracer(plugins, "box", "return None")
+    said = problems(hush)
+    assert "[mask] plugins names 'nosuch': The plugin 'nosuch' cannot be loaded: it is not installed" in said
+    assert "[mask] plugins names 'box': it has no hush_mask" in said
+    assert "withhold the values of records" in said
+
+
+def test_a_plugin_that_could_mask_and_is_not_asked_to_is_noted(hush: Hush, plugins: Path) -> None:
+    install(plugins, "veil", MASK)
+    code, seen = examined(hush)
+    assert code == 0
+    assert "The plugin 'veil' (hush-veil 1.2.3) can mask records, and is not named in [mask] plugins" in str(
+        seen["notes"]
+    )
+    Path("hush.toml").write_text("[mask]\nplugins = ['hush-veil']\n")
+    code, seen = examined(hush)
+    assert (code, "veil" in str(seen["notes"])) == (0, False)
+
+
+def test_wrong_settings_leave_the_deliveries_to_be_seen(hush: Hush, database: TraceDatabase) -> None:
+    Path("hush.toml").write_text("[store]\nkep = '1d'\n")
+    database.delivery(database.request("r"), status="failed")
+    assert "could not be delivered to 'prod'" in problems(hush)
+    assert "not known: the settings cannot be read" in hush("doctor").stdout
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -133,6 +133,15 @@ def test_a_delivery_that_is_not_done_is_named(hush: Hush, database: TraceDatabas
     assert "local" not in shown
 
 
+def test_a_delivery_that_was_skipped_is_named_quietly_with_its_reason(database: TraceDatabase) -> None:
+    row = database.request("r")
+    database.delivery(row, "prod", status="skipped", last_error="sample: not among the 0.2 of all")
+    database.delivery(row, "backup", status="failed", attempts=1, last_error="HTTP 400")
+    shown = on_terminal("show")
+    assert "\x1b[90mprod: skipped sample: not among the 0.2 of all" in shown
+    assert "\x1b[31mbackup: failed after 1 attempt HTTP 400" in shown
+
+
 def test_a_request_without_nodes_says_so(hush: Hush, database: TraceDatabase) -> None:
     database.request("r")
     assert "No node has been recorded for it" in hush.output("show")

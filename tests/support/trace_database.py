@@ -93,11 +93,19 @@ class TraceDatabase:
     def delivery(
         self, request: int, tracer_name: str = "prod", *, tracer_type: str = "MyTracer", **columns: Any
     ) -> int:
-        """Put one delivery of a request, given by its row; gives the delivery's row."""
-        execute = self.connection.execute
-        execute("INSERT OR IGNORE INTO tracer (tracer_name, tracer_type) VALUES (?, ?)", (tracer_name, tracer_type))
-        (tracer,) = execute("SELECT id FROM tracer WHERE tracer_name = ?", (tracer_name,)).fetchone()
-        return self._insert("delivery", {"request": request, "tracer": tracer, "due_ns": NOON_NS, **columns})
+        """Put one delivery of a request, given by its row; gives the delivery's row.
+
+        To the tracer of that name, made if there is none, or to the row `tracer`.
+        """
+        if "tracer" not in columns:
+            sql = "SELECT id FROM tracer WHERE tracer_name = ?"
+            row = self.connection.execute(sql, (tracer_name,)).fetchone()
+            columns["tracer"] = row[0] if row else self.tracer(tracer_name, tracer_type=tracer_type)
+        return self._insert("delivery", {"request": request, "due_ns": NOON_NS, **columns})
+
+    def tracer(self, tracer_name: str, *, tracer_type: str = "MyTracer", **columns: Any) -> int:
+        """Put one tracer; gives its row."""
+        return self._insert("tracer", {"tracer_name": tracer_name, "tracer_type": tracer_type, **columns})
 
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         marks = ", ".join("?" * len(row))
@@ -151,5 +159,19 @@ def fill(path: Path, requests: int, nodes_each: int = 3) -> None:
             "INSERT INTO delivery (request, tracer, status, due_ns) VALUES (?, 1, 'flushed', 0)",
             [(row[0],) for row in request_rows],
         )
+        _fill_undelivered(with_rows, requests)
         with_rows.executemany("INSERT INTO node_payload (node, input_data, output_data) VALUES (?, ?, ?)", payload_rows)
     with_rows.close()
+
+
+def _fill_undelivered(connection: sqlite3.Connection, requests: int) -> None:
+    """A tracer whose backend has been down for a while, after it took most and refused some."""
+    connection.execute("INSERT INTO tracer (id, tracer_name, tracer_type, sent) VALUES (2, 'prod', 'MyTracer', 0)")
+    states = ["flushed"] * 60 + ["skipped"] * 15 + ["failed"] * 5 + ["pending"] * 20
+    connection.executemany(
+        "INSERT INTO delivery (request, tracer, status, due_ns, next_attempt_ns) VALUES (?, 2, ?, ?, ?)",
+        [
+            (number, states[number * 100 // (requests + 1)], NOON_NS + number, NOON_NS + number * 7919 % 10**9)
+            for number in range(1, requests + 1)
+        ],
+    )
