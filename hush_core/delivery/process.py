@@ -133,13 +133,14 @@ class DeliveryProcess:
 
     def has_ended(self) -> bool:
         """Whether it is gone, or listens no more. A child that it forked may hold its socket: ask the system."""
-        if self._has_ended:
-            return True
         try:
-            exited = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return self._has_ended or self._has_exited()
         except ChildProcessError:
             return True
-        return exited is not None
+
+    def _has_exited(self) -> bool:
+        """Whether only its exit status is left of it, which is not taken here."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def log_where_it_is(self) -> None:
         """Have it write to its log where each of its threads is."""
