@@ -17,12 +17,14 @@ from hush_core.config import (
     Condition,
     Config,
     Duration,
+    PluginSettings,
     Size,
     default_db_path,
     find_config,
     load_config,
     parse_duration,
     parse_size,
+    plugin_settings,
 )
 
 
@@ -277,6 +279,36 @@ def test_any_other_text_is_a_value_error_and_nothing_else(text: str) -> None:
 def test_what_is_no_duration_is_refused_with_the_units(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration such as '30d'; units: ms, s, m, h, d, w"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "policy"),
+    [
+        ("", None),
+        ("sample = 1", None),
+        ("sample = 0.2", {"sample": 0.2}),
+        ("sample = 0", {"sample": 0.0}),
+        ("when = ['error', 'slow > 2s']", {"when": ["error", "slow > 2s"]}),
+        ("sample = 0.5\nwhen = ['tag:vip']", {"sample": 0.5, "when": ["tag:vip"]}),
+    ],
+)
+def test_the_policy_of_a_tracer_says_only_what_is_set(
+    written: str, policy: dict[str, object] | None, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "hush.toml", f"[tracers.x]\ntype = 't'\n{written}")
+    assert load_config(path).tracers["x"].policy == policy
+
+
+def test_variables_stand_in_for_the_lists_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "hush.toml", "[plugins]\nload = ['a']\nblock = ['b']")
+    assert plugin_settings() == PluginSettings(("a",), ("b",))
+    monkeypatch.setenv("HUSH_PLUGINS", " c, d ,")
+    monkeypatch.setenv("HUSH_BLOCK_PLUGINS", "")
+    assert plugin_settings() == PluginSettings(("c", "d"), ())
+    monkeypatch.setenv("HUSH_PLUGINS", "")
+    assert plugin_settings().load == ()
+    monkeypatch.delenv("HUSH_PLUGINS")
+    assert plugin_settings(Config()) == PluginSettings(("*",), ())
 
 
 # What is said when they are wrong

@@ -16,7 +16,7 @@ from hush_core.errors import ConfigError
 from hush_core.model import COMPLETED, FAILED
 from hush_core.store.trace_store import get_store
 from hush_core.tracers.legacy import record_legacy_traces
-from hush_core.tracers.secret import literal_secrets, seal, secrets_folder, withhold
+from hush_core.tracers.secret import redacted, seal, secrets_folder, withhold
 
 if TYPE_CHECKING:
     from hush_core.store.trace_store import TraceStore
@@ -175,9 +175,7 @@ class BaseTracer(ABC):
 
     def _without_secrets(self, problem: Exception) -> Exception:
         """A problem that may be told: what a tracer says of itself may quote its key."""
-        said = str(problem)
-        for secret in literal_secrets(vars(self), self.secret_options):
-            said = said.replace(secret, "[redacted]")
+        said = redacted(str(problem), vars(self), self.secret_options)
         return problem if said == str(problem) else ConfigError(f"{type(problem).__name__}: {said}")
 
     def _target(self) -> str:

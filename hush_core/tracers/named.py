@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hush_core.errors import ConfigError, HushError, closest
 from hush_core.tracers.base import BaseTracer
 from hush_core.tracers.fan_out import FanOutTracer
-from hush_core.tracers.secret import literal_secrets, malformed_reference
+from hush_core.tracers.secret import malformed_reference, redacted
 
 if TYPE_CHECKING:
     from hush_core.config import Config, TracerSettings
@@ -142,19 +142,15 @@ class _Asked(NamedTuple):
         if settings.tags:
             options["tags"] = list(settings.tags)
         self._check(kind, options)
-        secrets = literal_secrets(options, kind.secret_options)
         try:
             return kind(**options)
         except HushError:
             raise
         except Exception as problem:
             said = f"{type(problem).__name__}: {problem}"
-            clean = said
-            for secret in secrets:
-                clean = clean.replace(secret, "[redacted]")
-            raise self.error(None, f"{kind.__name__} cannot be made of this: {clean}") from (
-                problem if clean == said else None
-            )
+            safe = redacted(said, options, kind.secret_options)
+            error = self.error(None, f"{kind.__name__} cannot be made of this: {safe}")
+            raise error from (problem if safe == said else None)
 
     def _check(self, kind: type[BaseTracer], options: Mapping[str, Any]) -> None:
         from hush_core.config import TRACER_KEYS

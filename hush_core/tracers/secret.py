@@ -41,6 +41,7 @@ _PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]+)")
 _SCHEME: Final = re.compile(r"\s*(?:(?:basic|bearer|token|apikey)\s+|[a-z][a-z0-9+.-]*://)?", re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"\s*(?:basic|bearer)\s+\S+\s*$", re.IGNORECASE)
 _NOWHERE: Final = "${sealed:0}"
+_REDACTED_LENGTH_MIN: Final = 4
 _KEY_BYTES: Final = 32
 _ID_BYTES: Final = 16
 
@@ -101,6 +102,14 @@ def literal_secrets(config: Mapping[str, Any], names: Collection[str] = frozense
 
     _map(config, names, lambda text, secret: _seal_text(text, secret, note))
     return found
+
+
+def redacted(text: str, config: Mapping[str, Any], names: Collection[str] = frozenset()) -> str:
+    """A text without the literal secrets of a configuration. Those of fewer than four characters guard nothing."""
+    for secret in sorted(literal_secrets(config, names), key=len, reverse=True):
+        if len(secret) >= _REDACTED_LENGTH_MIN:
+            text = text.replace(secret, "[redacted]")
+    return text
 
 
 def _map(value: Any, names: Collection[str], change: Callable[[str, bool], str], secret: bool = False) -> Any:

@@ -17,8 +17,10 @@ HEAVY = {
     "hush_core.background.writer",
     "hush_core.cli",
     "hush_core.journal.reader",
+    "hush_core.plugins.host",
     "hush_core.store.sqlite",
     "importlib.metadata",
+    "importlib_metadata",
     "logging",
     "multiprocessing",
     "pluggy",
@@ -59,7 +61,15 @@ def test_recording_loads_no_database() -> None:
             double(2)
     """
     loaded = modules_after("\n".join(line.removeprefix(" " * 8) for line in code.splitlines()))
-    assert loaded.isdisjoint({"sqlite3", "click", "rich", "pluggy", "asyncio", "logging"})
+    assert loaded.isdisjoint(
+        {"sqlite3", "click", "rich", "pluggy", "importlib_metadata", "hush_core.plugins.host", "asyncio", "logging"}
+    )
+
+
+def test_asking_for_a_tracer_by_name_loads_plugins_and_no_database() -> None:
+    loaded = modules_after("from hush_core import get_tracer; get_tracer('local')")
+    assert {"hush_core.plugins.host", "pluggy"} <= loaded
+    assert loaded.isdisjoint({"sqlite3", "click", "rich", "asyncio", "logging"})
 
 
 def test_importing_the_package_prints_and_writes_nothing() -> None:

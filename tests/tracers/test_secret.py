@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hush_core import ConfigError, MissingVariableError
@@ -244,6 +244,7 @@ TEXTS = st.text(st.sampled_from("ab:/@?=&${}. ") | st.characters(codec="utf-8"),
 VALUES = st.recursive(TEXTS | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner))
 
 
+@settings(max_examples=30)  # each secret that is kept is synced to the disk
 @given(config=st.dictionaries(st.sampled_from(["api_key", "url", "x"]) | TEXTS, VALUES))
 def test_sealing_never_changes_what_a_configuration_resolves_to(
     config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import logging
 import subprocess
@@ -353,6 +354,53 @@ def test_shutdown_worker_of_a_process_that_recorded_nothing_returns_at_once() ->
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+SENDING = """
+import sys, time
+from hush_core import BaseTracer
+
+class Sending(BaseTracer):
+    def __init__(self, path, fails=False):
+        super().__init__()
+        self.config = {"path": str(path), "fails": fails}
+
+    def _get_tracer_config(self):
+        return self.config
+
+    @staticmethod
+    def flush(flush_data):
+        config = flush_data["tracer_config"]
+        with open(config["path"], "a") as file:
+            file.write(flush_data["request_id"] + "\\n")
+        if config["fails"]:
+            raise RuntimeError("the backend is down")
+"""
+
+
+@pytest.fixture
+def sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A tracer class that a delivery process can import."""
+    (tmp_path / "sending_tracer.py").write_text(SENDING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("sending_tracer").Sending
+    del sys.modules["sending_tracer"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_shutdown_worker_waits_until_what_is_due_was_tried(fails: bool, sending: Any, tmp_path: Path) -> None:
+    with sending(tmp_path / "sent", fails).trace("flow", request_id="r-1"):
+        pass
+    assert BaseTracer.shutdown_worker(timeout=30.0) is True
+    assert (tmp_path / "sent").read_text().split() == ["r-1"]
+    [delivery] = get_store().get_request("r-1").deliveries
+    assert (delivery.status, delivery.attempts) == ("pending" if fails else "flushed", 1)
+
+
+def test_shutdown_worker_that_has_no_time_says_so(sending: Any, tmp_path: Path) -> None:
+    with sending(tmp_path / "sent").trace("flow"):
+        pass
+    assert BaseTracer.shutdown_worker(timeout=0.0) is False
 
 
 def test_recording_goes_on_after_shutdown_worker() -> None:

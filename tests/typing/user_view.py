@@ -12,14 +12,19 @@ from typing import Any
 import hush_core
 from hush_core import (
     BaseTracer,
+    FlushData,
     LocalTracer,
     MemoryState,
     PermanentFlushError,
     RetryableFlushError,
     TraceStore,
     code_node,
+    error_for_status,
     get_background,
+    get_registered_tracers,
     get_store,
+    get_tracer,
+    hookimpl,
     shutdown_background,
 )
 
@@ -130,3 +135,30 @@ def a_background_can_be_asked() -> None:
 
 def a_private_name_is_not_offered() -> None:
     hush_core.get_tracr  # type: ignore[attr-defined]  # noqa: B018
+
+
+@hookimpl
+def hush_register_tracers(register: Any) -> None:
+    register("mine", "my_package.tracer:MyTracer", summary="Mine")
+
+
+@hookimpl(tryfirst=True)
+def hush_before_flush(tracer_name: str, flush_data: FlushData) -> bool:
+    return not flush_data["tags"]
+
+
+def a_hook_keeps_its_type(data: FlushData) -> None:
+    sends: bool = hush_before_flush("prod", data)
+    hush_before_flush("prod")  # type: ignore[call-arg]
+    print(sends)
+
+
+def a_tracer_is_had_by_name(name: str | None) -> None:
+    tracer: BaseTracer = get_tracer("prod", "local", tags=["a"])
+    same: BaseTracer = get_tracer(name) or get_tracer()
+    classes: dict[str, type[BaseTracer]] = get_registered_tracers()
+    get_tracer(3)  # type: ignore[arg-type]
+    error = error_for_status(503, headers={"Retry-After": "3"}, body=b"busy")
+    if error is not None:
+        raise error
+    print(tracer.name, same.tags, classes)
