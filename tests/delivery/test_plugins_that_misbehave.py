@@ -18,14 +18,14 @@ import pytest
 from backend import Backend
 from waiting import wait_until
 
-from .place import FLUSHED, PENDING, Place
+from .place import FLUSHED, PENDING, SOON_S, Place
 
 #: The `[delivery] timeout` of a trial.
 _TIMEOUT_S: Final = 2.0
-#: How long a delivery may take from the end of its request to the backend, when another tracer misbehaves: on a shared
-#: machine, at first with a writer and a process to start.
-_USUALLY_S: Final = 1.0
-_ALWAYS_S: Final = 10.0
+#: How long a delivery may take from the end of its request to the backend while another tracer misbehaves. The machine
+#: is shared.
+_USUALLY_S: Final = 0.5
+_ALWAYS_S: Final = 5.0
 
 #: Records for both tracers until its input ends; says of each request when it was complete, and how long that took.
 APP: Final = """
@@ -62,7 +62,7 @@ MISDEEDS: Final = {
     "reads a null pointer": Misdeed("ctypes.string_at(0)", reason="SIGSEGV"),
     "kills itself": Misdeed("os.kill(os.getpid(), signal.SIGKILL)", reason="SIGKILL"),
     "leaks 2 GB": Misdeed(
-        "kept = []\nfor _ in range(2048): kept.append(os.urandom(1 << 20))", reason="MemoryError|SIGKILL|SIGABRT"
+        "kept = []\nfor _ in range(256): kept.append(b'x' * (8 << 20))", reason="MemoryError|SIGKILL|SIGABRT"
     ),
     "spins": Misdeed("while True: pass", reason="no answer within 2 s"),
     "spins and never lets the GIL go": Misdeed("re.match(r'(a+)+$', 'a' * 64 + 'b')", reason="no answer within 2 s"),
@@ -94,13 +94,13 @@ class Trial:
         self.completed: dict[str, float] = {request_id: at for request_id, at, _ in said}
         self.took_s = [took_s for _, _, took_s in said]
 
-    def delays_s(self) -> list[float]:
-        """Of each request, how long it took to the well-behaved tracer's backend."""
+    def delays_s(self, since: float) -> list[float]:
+        """How long each request that was complete since then took to the well-behaved tracer's backend."""
         arrived: dict[str, float] = {}
         for post in list(self._backend.posts):
             for line in post.lines[: post.accepted]:
                 arrived.setdefault(line.request_id, post.at)
-        return [arrived[request_id] - at for request_id, at in self.completed.items()]
+        return [arrived[request_id] - at for request_id, at in self.completed.items() if at > since]
 
 
 def settings(place: Place, backend: Backend, misdeed: str, *, more: str = "") -> None:
@@ -140,6 +140,8 @@ def test_a_tracer_that_misbehaves_delays_nothing_but_its_own_deliveries(
     requests = request.config.getoption("--trial")
     settings(place, backend, misdeed.code)
     trial = Trial(place, backend)
+    wait_until(lambda: bool(backend.ids), "the writer and the other tracer's process to start", SOON_S)
+    all_started = time.monotonic()
     if misdeed.status == PENDING:
         place.wait_for_error(misdeed.reason, "r-0", "bad")
     else:
@@ -152,7 +154,7 @@ def test_a_tracer_that_misbehaves_delays_nothing_but_its_own_deliveries(
     place.wait_for(FLUSHED, ids, "good")
     assert backend.ids == set(ids)
     assert statistics.median(trial.took_s) < 0.01
-    delays_s = trial.delays_s()
+    delays_s = trial.delays_s(all_started)
     print(f"{len(ids)} requests, delivered after {statistics.median(delays_s):.3f} s, at most {max(delays_s):.3f} s")
     assert statistics.median(delays_s) < _USUALLY_S
     assert max(delays_s) < _ALWAYS_S
