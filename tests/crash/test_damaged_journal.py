@@ -192,6 +192,7 @@ def test_damage_in_the_segments_of_a_live_process_costs_only_what_is_damaged(scr
         with Acknowledgements() as said:
             app = Child(partial(record_in_two_parts, database, said), scratch / "errors")
             said.wait_for(20)
+            os.waitid(os.P_PID, app.pid, os.WSTOPPED)  # to be woken before it sleeps would be to sleep for ever
             frames = [frame for path in segments_of(database) for frame in frames_of(path)]
             hit = random.Random(seed).choice(frames[:-1])
             overwrite(hit.path, hit.start + 30, b"damaged")
