@@ -14,6 +14,8 @@ from hush_core.cli.options import db_option, json_option, parsed
 from hush_core.config import parse_duration
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from hush_core.cli.roster import Destination
 
 _ASK_S: Final = 10.0
@@ -109,33 +111,37 @@ class _Following:
         soon_ns = time.time_ns() + _MOMENT_NS
         return all(each.waits_for(soon_ns) is not None for each in self.destinations if each.due)
 
-    def progress(self) -> str:
+    def progress(self) -> Text:
+        from rich.text import Text
+
+        from hush_core.cli.render import safe
+
         settled = sum(self.gained(each, field) for each in self.destinations for field in _SETTLED)
         left = ", ".join(f"{each.due:,} to {each.name}" for each in self.destinations if each.due)
-        return f"{settled:,} done" + (f", left: {left}" if left else "")
+        return Text(safe(f"Delivering: {settled:,} done" + (f", left: {left}" if left else "")))
 
 
 def _follow(following: _Following, db_path: Path, timeout_s: float) -> None:
     """Look until it is over or the time is up, and show meanwhile how far it is."""
     from contextlib import nullcontext
 
-    from hush_core.cli.render import make_console, safe
+    from hush_core.cli.render import make_console
 
     console = make_console(stderr=True)
     deadline = time.monotonic() + timeout_s
     say_at = 0.0
-    with console.status("Delivering") if console.is_terminal else nullcontext() as status:
+    with console.status(following.progress()) if console.is_terminal else nullcontext() as status:
         while not following.is_over:
             now = time.monotonic()
             if now > deadline:
                 following.is_late = True
                 return
             if status is not None:
-                status.update(f"Delivering: {safe(following.progress())}")
+                status.update(following.progress())
             if now > say_at:
                 say_at = now + _SAY_AGAIN_S
                 if status is None:
-                    click.echo(f"Delivering: {safe(following.progress())}", err=True)
+                    click.echo(following.progress().plain, err=True)
                 _keep_writer(db_path)
             time.sleep(_LOOK_S)  # a reader of SQLite is told by nothing that there is news
             following.look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,13 +21,16 @@ _PAGE: Final = 500
 
 
 @click.command()
-@click.option("--tracer", "name", metavar="NAME", required=True, help="To whom: a name as `get_tracer` takes it.")
+@click.option(
+    "--tracer", "names", metavar="NAME", required=True, multiple=True,
+    help="To whom: a name as `get_tracer` takes it; given again, to each.",
+)  # fmt: skip
 @filter_options()
 @click.option("--again", is_flag=True, help="Also what the tracer was sent before, refused or did not want.")
 @click.option("--dry-run", is_flag=True, help="Say how much it would be, and send nothing.")
 @json_option("one JSON object")
 @db_option
-def replay(name: str, again: bool, dry_run: bool, as_json: bool, db_path: Path, **conditions: Any) -> None:
+def replay(names: tuple[str, ...], again: bool, dry_run: bool, as_json: bool, db_path: Path, **conditions: Any) -> None:
     """Send stored requests to a tracer: to a new backend what was recorded before it was there, or to an old one again.
 
     Those that meet all conditions that are given and that the tracer never got, the oldest first; what still runs is
@@ -46,7 +49,7 @@ def replay(name: str, again: bool, dry_run: bool, as_json: bool, db_path: Path, 
     from hush_core.store.queries import open_reader
 
     open_reader(db_path).close()  # says what is wrong with the database, before a writer is started for it
-    targets = _targets(name, db_path)
+    targets = _targets(names, db_path)
     problem = store_leftovers(db_path)
     if problem is not None:
         click.echo(f"Some records are not stored yet: {problem}", err=True)
@@ -58,38 +61,42 @@ def replay(name: str, again: bool, dry_run: bool, as_json: bool, db_path: Path, 
         _print(sent, again, dry_run)
 
 
-def _targets(name: str, db_path: Path) -> list[list[Any]]:
+def _targets(names: tuple[str, ...], db_path: Path) -> list[list[Any]]:
     """To whom: [name, type, config, target] of the tracer, or of each if the name stands for several."""
     from hush_core import get_tracer
     from hush_core.errors import ConfigError
     from hush_core.model import LOCAL_TARGET
 
-    # A tracer of the app's own is found where the app is; the interpreter that runs `hush` looks elsewhere by itself.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    targets = [target[:4] for target in get_tracer(name)._due(Path(os.path.realpath(db_path)))]
+    # A tracer of the app's own is found where the app is, in the working folder, as a rule; `hush` looks elsewhere by
+    # itself. Last, so that nothing there hides a module that is installed.
+    with suppress(OSError):  # the folder has been deleted
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+    targets = [target[:4] for target in get_tracer(*names)._due(Path(os.path.realpath(db_path)))]
     if all(target == LOCAL_TARGET for *_, target in targets):
         raise ConfigError(
-            f"The tracer {name!r} keeps requests in this database, where they are: there is nothing to send."
+            f"The tracer {' '.join(names)!r} keeps requests in this database, where they are: there is nothing to send."
         )
     return [target for target in targets if target[3] != LOCAL_TARGET]
 
 
 def _replay(target: list[Any], db_path: Path, where: dict[str, Any], *, again: bool, dry_run: bool) -> dict[str, Any]:
     """Have the writer make it due to one tracer, page by page, and show meanwhile how far it is."""
+    from rich.text import Text
+
     from hush_core.cli.render import make_console, safe
 
     console = make_console(stderr=True)
     doing = f"Replaying to {safe(target[0])}"
     request = {"verb": "replay", "tracer": target, "where": where, "again": again, "dry_run": dry_run, "limit": _PAGE}
     total = {"name": target[0], "type": target[1], "queued": 0, "seen": 0}
-    status: Status | nullcontext[None] = console.status(doing) if console.is_terminal else nullcontext()
+    status: Status | nullcontext[None] = console.status(Text(doing)) if console.is_terminal else nullcontext()
     with status as shown:
         for page in _pages(db_path, request):
             total["queued"] += page["queued"]
             total["seen"] += page["seen"]
             if shown is not None:
-                shown.update(f"{doing}: {total['queued']:,} of {total['seen']:,} requests")
+                shown.update(Text(f"{doing}: {total['queued']:,} of {total['seen']:,} requests"))
     return total
 
 

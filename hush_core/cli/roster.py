@@ -6,6 +6,7 @@ Reads only. What is wrong with the settings or a plugin is kept beside what is k
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -225,17 +226,24 @@ def _identify(destination: Destination, host: PluginHost) -> None:
             destination.problem = str(problem)
 
 
-def check_name(name: str, having: Sequence[Destination]) -> Destination:
-    """The tracer of that name. Raises UnknownTracerError that lists what there is."""
-    for each in having:
-        if each.name == name:
-            return each
-    if not having:
-        raise UnknownTracerError(f"No tracer named {name!r}: nothing has been due to any tracer in this database yet.")
+def check_name(name: str, having: Sequence[Destination]) -> None:
+    """Make sure that there is a tracer of that name: something was due to it, or the settings have it.
+
+    Raises UnknownTracerError that lists what there is.
+    """
     names = [each.name for each in having]
+    if name in names:
+        return
+    with suppress(ConfigError):  # the settings are wrong, and that is not what was asked for
+        configured = load_config().tracers
+        if name in configured:
+            return
+        names += [each for each in configured if each not in names]
+    if not names:
+        raise UnknownTracerError(f"No tracer named {name!r}: nothing has been due to any tracer in this database yet.")
     meant = closest(name, names)
     suggestion = f"Did you mean {meant!r}? " if meant else ""
     raise UnknownTracerError(
         f"Nothing has ever been due to a tracer named {name!r} in this database. {suggestion}"
-        f"Its tracers: {', '.join(names)}."
+        f"Its tracers, and those of the settings: {', '.join(names)}."
     )

@@ -115,7 +115,8 @@ def _details(each: Destination, now_ns: int) -> Iterator[Text]:
         yield Text(safe(waits_for), "red" if paused is not None else "yellow")
     elif paused is not None:
         yield Text(f"paused: {safe(paused.paused)}", "red")
-    if failed is not None and str(failed.last_error) not in (waits_for or ""):
+    said = f"{waits_for}{paused.paused if paused is not None else ''}"
+    if failed is not None and str(failed.last_error) not in said:
         recovered = (failed.last_error_ns or 0) < (each.latest("last_sent_ns") or 0)
         since = ", and has been sent to since" if recovered else ""
         when = f"last error, {moment(failed.last_error_ns)}{since}: "

@@ -21,7 +21,7 @@ def flushed(hush: Hush, *arguments: str) -> tuple[int, Any]:
 
 
 def test_what_waits_is_tried_now_and_followed_until_it_is_delivered(hush: Hush, box: Box) -> None:
-    box.be("down")
+    box.be("locked")
     record("prod", *(f"r{number}" for number in range(8)))
     box.be()
     result = hush("flush", "--wait")
@@ -70,7 +70,7 @@ def test_a_tracer_that_waits_for_somebody_is_tried_once_and_says_for_what(hush: 
 
 
 def test_dead_letters_are_named_and_do_not_count_as_left(hush: Hush, box: Box) -> None:
-    box.be("down")
+    box.be("locked")
     record("prod", "a")
     box.be("refusing")
     result = hush("flush", "--wait")
@@ -105,7 +105,13 @@ def test_an_unknown_tracer_names_those_that_are_there(hush: Hush, database: Trac
     database.tracer("prod")
     database.tracer("other")
     result = hush("flush", "--tracer", "prd")
-    assert "Did you mean 'prod'? Its tracers: prod, other." in result.stderr
+    assert "Did you mean 'prod'? Its tracers, and those of the settings: prod, other." in result.stderr
+
+
+def test_a_tracer_of_the_settings_that_nothing_was_due_to_is_no_mistake(hush: Hush, box: Box) -> None:
+    record("prod", "a")
+    assert hush.output("flush", "--tracer", "other", "--wait") == "Nothing waits to be delivered.\n"
+    assert "Its tracers, and those of the settings: prod, other." in hush("flush", "--tracer", "nosuch").stderr
 
 
 def test_a_missing_database_is_an_error_and_none_is_made(hush: Hush, tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_a_wrong_time_says_what_would_be_right(hush: Hush, database: TraceDataba
 
 
 def test_where_nobody_watches_progress_is_a_line_now_and_then(hush: Hush, box: Box) -> None:
-    box.be("down")
+    box.be("locked")
     record("prod", "a")
     box.be()
     result = hush("flush", "--wait")
@@ -140,11 +146,20 @@ def test_where_nobody_watches_progress_is_a_line_now_and_then(hush: Hush, box: B
 
 
 def test_on_a_terminal_it_shows_that_it_works(box: Box) -> None:
-    box.be("down")
+    box.be("locked")
     record("prod", "a")
     box.be()
     shown = without_colours(on_terminal("flush", "--wait"))
-    assert "Delivering: " in shown and "prod: 1 delivered" in shown
+    assert re.search(r"Delivering: \d done", shown) and "prod: 1 delivered" in shown
+
+
+def test_a_name_is_shown_as_it_is(box: Box) -> None:
+    Path("hush.toml").write_text(box.settings("'[/odd]'"))
+    box.be("locked")
+    record("[/odd]", "a")
+    box.be()
+    assert "Replaying to [/odd]" in without_colours(on_terminal("replay", "--tracer", "[/odd]"))
+    assert "left: 1 to [/odd]" in without_colours(on_terminal("flush", "--wait"))
 
 
 def test_a_variable_that_was_missing_is_brought_by_the_command(hush: Hush, box: Box, tmp_path: Path) -> None:

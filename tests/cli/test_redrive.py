@@ -51,7 +51,7 @@ def test_an_unknown_tracer_names_those_that_are_there(hush: Hush, database: Trac
     database.tracer("prod")
     result = hush("redrive", "--tracer", "prd")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "Did you mean 'prod'? Its tracers: prod." in result.stderr
+    assert "Did you mean 'prod'? Its tracers, and those of the settings: prod." in result.stderr
 
 
 def test_an_ambiguous_id_names_those_that_fit(hush: Hush, database: TraceDatabase) -> None:

@@ -46,6 +46,14 @@ def test_what_it_got_is_not_sent_again_unless_that_is_asked_for(hush: Hush, box:
     assert sorted(box.requests) == ["a", "a", "b", "b"]
 
 
+def test_several_tracers_each_get_their_own(hush: Hush, box: Box) -> None:
+    record("prod", "a")
+    sent = hush.json("replay", "--tracer", "prod", "--tracer", "other")["tracers"]
+    assert [(each["name"], each["queued"]) for each in sent] == [("prod", 0), ("other", 1)]
+    hush.output("flush", "--wait")
+    assert box.requests == ["a", "a"]
+
+
 def test_conditions_choose_what_is_sent(hush: Hush, box: Box) -> None:
     keep_local("a", tags=["vip", "x"], user_id="ann")
     keep_local("b", tags=["vip"], session_id="s", workflow_name="chat")
