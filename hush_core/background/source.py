@@ -34,6 +34,7 @@ from hush_core.journal.reader import (
     last_used_byte,
     lowest_sequence,
     next_good_frame,
+    numbers_before,
     owner_is_gone,
     read_header,
     replay,
@@ -71,6 +72,7 @@ class Source:
         self._offset = state.offset if state is not None else HEADER_BYTES
         self._since = (state.segment, state.offset) if state is not None else None  # what the store has
         self._is_unlinked = False
+        self._begins_late = state is None and numbers[0] > 0  # what came before was given up to another database
         self.damaged_header: str | None = None  # what is wrong with the present segment's, if anything is
         self._read_bytes = _READ_AT_FIRST
         if self._number not in self._numbers:  # it was stored and given up; go on in the next
@@ -191,6 +193,7 @@ class Source:
             return None
         state = msgspec.structs.replace(self.state, dropped=self._dropped())
         if found.payloads:
+            self._count_elsewhere(state, self._fd, self._offset)
             state.offset = found.end
             state.highest = max(state.highest, found.highest_sequence)
             return self._step(state, found.payloads)
@@ -262,10 +265,17 @@ class Source:
 
     def _count_missing(self, state: JournalState, fd: int, offset: int) -> None:
         """Between what was read and what follows, the records that are not known as dropped were in the damage."""
+        self._count_elsewhere(state, fd, offset)
         following = lowest_sequence(self._files, fd, offset, state.first)
         if following is not None:
-            known = state.stored + state.set_aside + sum(state.dropped.values())
+            known = state.elsewhere + state.stored + state.set_aside + sum(state.dropped.values())
             state.set_aside += max(min(following - state.highest - 1, following - state.first - known), 0)
+
+    def _count_elsewhere(self, state: JournalState, fd: int, offset: int) -> None:
+        """If the first segments were stored in a database that is gone, count from the first record that is here."""
+        if self._begins_late and state.highest < state.first:
+            state.elsewhere = numbers_before(self._files, fd, offset, state.first) or 0
+            state.highest = state.first + state.elsewhere - 1
 
     def _set_aside(self, fd: int, number: int, start: int, end: int) -> None:
         """Keep damaged bytes in a file of their own."""
@@ -315,6 +325,16 @@ class Source:
         if self.state.segment != self._number:
             self.header = self._open(self.state.segment, self.state.first)
         return left
+
+    def written(self) -> tuple[int, int]:
+        """How far the owner has come, as (segment, offset): who asks for what is there need not wait for what comes."""
+        if self.newest == self._number:
+            return self._number, last_used_byte(self._files, self._fd, self._offset)
+        fd = self._files.open(self._path(self.newest), os.O_RDONLY)
+        try:
+            return self.newest, last_used_byte(self._files, fd, HEADER_BYTES)
+        finally:
+            self._files.close(fd)
 
     def is_drained(self) -> bool:
         """Whether the owner has ended and all it wrote is stored."""

@@ -120,12 +120,28 @@ def lowest_sequence(files: Files, fd: int, start: int, first_sequence: int) -> i
 
     The lowest, not the first: threads may write their frames slightly out of sequence.
     """
+    return min(_sequences(files, fd, start, first_sequence), default=None)
+
+
+def numbers_before(files: Files, fd: int, start: int, first_sequence: int) -> int | None:
+    """How many numbers of a journal went to records before those from an offset on; None if no record is there.
+
+    Where segments meet, threads may have written theirs out of sequence: a number that is missing among the first
+    records was taken by one before them.
+    """
+    sequences = sorted(_sequences(files, fd, start, first_sequence))
+    first_half = sequences[: len(sequences) // 2 + 1]  # among the last, a thread may still be about to write one
+    return first_half[-1] + 1 - first_sequence - len(first_half) if first_half else None
+
+
+def _sequences(files: Files, fd: int, start: int, first_sequence: int) -> list[int]:
+    """Those of the app's records from an offset on, as far as one read reaches."""
     at = start
     sequences = []
     for payload in replay(files, fd, start, first_sequence).payloads:
         sequences.append(_sequence_at(files, fd, at))
         at += FRAME_HEADER_BYTES + len(payload)
-    return min((sequence for sequence in sequences if sequence >= first_sequence), default=None)
+    return [sequence for sequence in sequences if sequence >= first_sequence]
 
 
 def _sequence_at(files: Files, fd: int, offset: int) -> int:
@@ -249,6 +265,21 @@ class Pending(NamedTuple):
 
     records: int
     highest_sequence: int  #: -1 if there is no record
+
+
+def count_before(survey: JournalSurvey, files: Files = FILES) -> int:
+    """How many numbers went to records of segments that are gone; see `numbers_before`."""
+    first = min(survey.segments)
+    if first == 0:
+        return 0
+    try:
+        fd = files.open(Path(survey.segments[first]), os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        return numbers_before(files, fd, HEADER_BYTES, survey.first_sequence) or 0
+    finally:
+        files.close(fd)
 
 
 def count_pending(survey: JournalSurvey, segment: int, offset: int, files: Files = FILES) -> Pending:

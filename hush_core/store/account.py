@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from hush_core.journal.format import HEADER_BYTES
-from hush_core.journal.reader import JournalSurvey, Pending, count_pending, survey
+from hush_core.journal.reader import JournalSurvey, Pending, count_before, count_pending, survey
 from hush_core.store.queries.holdings import Holdings, JournalRow, load_holdings
 from hush_core.store.queries.reader import EmptyDatabaseError, file_status
 
@@ -30,7 +30,7 @@ class JournalAccount(msgspec.Struct):
     journal_id: str
     pid: int | None
     alive: bool
-    numbered: int  #: the numbers taken by its records, as far as the last one that was seen
+    numbered: int  #: the numbers taken by its records, from the first that this database got to the last that was seen
     stored: int
     in_journal: int
     set_aside: int
@@ -123,9 +123,11 @@ def _add_up(holdings: Holdings | None, found: list[JournalSurvey]) -> Account:
 
 def _of_journal(journal_id: str, row: JournalRow | None, files: JournalSurvey | None) -> JournalAccount:
     pending, dropped = Pending(0, -1), row.dropped if row is not None else {}
-    first = row.first if row is not None else files.first_sequence if files is not None else 0
+    first = row.first + row.elsewhere if row is not None else files.first_sequence if files is not None else 0
     if files is not None and files.problem is None and files.segments:
         segment, offset = (row.segment, row.offset) if row is not None else (min(files.segments), HEADER_BYTES)
+        if row is None:
+            first += count_before(files)
         pending = count_pending(files, segment, offset)
         dropped = max(dropped, files.dropped, key=lambda counts: sum(counts.values()))
     highest = max(row.highest if row is not None else first - 1, pending.highest_sequence)

@@ -54,8 +54,8 @@ _PUT_REQUEST: Final = f"{_insert('request', _REQUEST_COLUMNS)} ON CONFLICT (id) 
     f"{name} = excluded.{name}" for name in _REQUEST_COLUMNS[2:] if name != "recorded_ns"
 )
 _JOURNAL_COLUMNS: Final = (
-    "journal_id", "pid", "opened_ns", "origin", "segment", "offset", "first", "highest", "stored", "set_aside",
-    "dropped",
+    "journal_id", "pid", "opened_ns", "origin", "segment", "offset", "first", "highest", "elsewhere", "stored",
+    "set_aside", "dropped",
 )  # fmt: skip
 _PUT_JOURNAL: Final = f"{_insert('journal', _JOURNAL_COLUMNS)} ON CONFLICT (journal_id) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in _JOURNAL_COLUMNS[3:]
@@ -79,6 +79,7 @@ class JournalState(msgspec.Struct):
     offset: int
     first: int
     highest: int = -1
+    elsewhere: int = 0  #: sequences of records stored in a database that is gone
     stored: int = 0
     set_aside: int = 0
     dropped: dict[str, int] = {}

@@ -110,6 +110,21 @@ def test_a_step_that_was_not_stored_is_stepped_again(journals: Journals, kind: t
     assert first.slice.state is not second.slice.state
 
 
+def test_how_far_the_owner_has_come_is_told_in_one_segment_and_over_several(
+    journals: Journals, kind: type[Files], opened: Open
+) -> None:
+    journal = journals.open(kind())
+    journal.append(b"x")
+    source = opened()
+    assert source.written() == journal.position()
+    for size in (10, 400_000, 10):  # the second needs the next segment
+        journal.append(b"x" * size)
+    learn(source, journals)
+    assert source.written() == journal.position() > (source.state.segment, source.state.offset)
+    drain(source)
+    assert source.written() == journal.position() == (source.state.segment, source.state.offset)
+
+
 def test_the_next_writer_goes_on_at_the_stored_position(journals: Journals, kind: type[Files], opened: Open) -> None:
     journal = journals.open(kind())
     journal.append(b"one")
@@ -196,6 +211,44 @@ def test_a_segment_that_came_after_the_last_list_is_found_before_the_journal_end
     assert drain(source) == [b"one", b"two" * 200_000]
     for fd in (read_end, write_end, go_read, go_write):
         os.close(fd)
+
+
+def test_a_journal_whose_first_segments_another_database_has_is_counted_from_the_first_record_that_is_here(
+    journals: Journals, kind: type[Files], opened: Open
+) -> None:
+    journal = journals.open(kind())
+    for size in (10, 20, 400_000, 10, 20):  # the third needs the next segment
+        journal.append(b"x" * size)
+    before = opened()
+    drain(before)
+    journals.segments()[0].unlink()
+    source = opened()
+    assert [len(payload) for payload in drain(source)] == [400_000, 10, 20]
+    state = source.state
+    assert (state.first, state.elsewhere, state.highest) == (before.state.first, 2, before.state.highest)
+    assert state.set_aside == 0
+    journal.append(b"y")
+    later = opened(state)
+    assert drain(later) == [b"y"]
+    assert later.state.elsewhere == 2
+
+
+def test_damage_at_its_very_beginning_does_not_count_what_another_database_has(
+    journals: Journals, kind: type[Files], opened: Open
+) -> None:
+    def work() -> None:
+        journal = journals.open(kind())
+        for size in (10, 20, 400_000, 10, 20):
+            journal.append(b"x" * size)
+
+    run_in_child(work)
+    first, second = journals.segments()
+    first.unlink()
+    overwrite(second, HEADER_BYTES + 100, b"damage")
+    source = opened()
+    source.check_owner()
+    assert [len(payload) for payload in drain(source)] == [10, 20]
+    assert (source.state.elsewhere, source.state.set_aside) == (3, 0)
 
 
 # -- damage -----------------------------------------------------------------------------------------------------------

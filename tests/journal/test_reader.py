@@ -26,6 +26,7 @@ from hush_core.journal.reader import (
     count_pending,
     last_used_byte,
     next_good_frame,
+    numbers_before,
     owner_is_gone,
     replay,
     segments,
@@ -150,6 +151,24 @@ def test_frames_in_another_order_are_all_replayed(appended: list[bytes], data: s
 def test_the_record_that_opens_a_journal_is_not_counted_among_the_apps() -> None:
     found = replay(Bytes(frames([b"origin", b"one", b"two"], FIRST - 1)), 0, 0, FIRST)
     assert (len(found.payloads), found.records) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "before"),
+    [
+        ([], None),
+        ([0, 1, 2, 3], 0),
+        ([100, 101, 102, 103], 100),
+        ([99, 101, 102, 103], 100),  # another thread's 100 is in the segment before
+        ([101, 99, 103, 102, 104], 100),
+        ([100, 101, 102, 104], 100),  # a thread may still be about to write its 103
+    ],
+)
+def test_numbers_before_a_segment_are_those_that_no_record_from_there_on_has(
+    sequences: list[int], before: int | None
+) -> None:
+    content = b"".join(frame(b"x", FIRST + sequence) for sequence in sequences)
+    assert numbers_before(Bytes(content), 0, 0, FIRST) == before
 
 
 def test_a_frame_larger_than_what_is_read_at_once_is_replayed() -> None:

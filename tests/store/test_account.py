@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Final
 
 import pytest
 from waiting import wait_until
@@ -125,3 +126,44 @@ def test_a_record_that_is_there_twice_does_not_add_up(path: Path) -> None:
     connection.execute("UPDATE journal SET stored = stored + 1")
     connection.close()
     assert [journal.difference for journal in account_of(path).journals] == [1]
+
+
+LARGE: Final = {"text": "x" * 30_000}
+
+
+def record_large(count: int) -> None:
+    """Enough for a few segments: those that are stored are given up."""
+    store = get_store()
+    for number in range(count):
+        store.insert_node_trace("r", "w", f"n{number}", None, None, number, None, None, None, LARGE, None)
+
+
+def first_segment(path: Path) -> int:
+    return min(int(name.stem.partition("-")[2]) for name in journal_directory(path).glob("*.segment"))
+
+
+def test_after_the_database_is_deleted_the_account_counts_from_what_the_journal_still_holds(path: Path) -> None:
+    record_large(60)
+    assert get_store().sync(10)
+    wait_until(lambda: first_segment(path) > 0, "the first segments to be given up")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    record_large(5)
+    wait_until(path.exists, "a new database")
+    record_large(5)
+    wait_until(lambda: not account_of(path).in_journal, "all to be stored")
+    account = account_of(path)
+    assert account.adds_up, account
+    assert 10 <= account.stored < 70
+    assert account.stored == account.accepted
+
+
+def test_segments_that_no_database_knows_are_counted_from_the_first_that_is_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hush_core.background.supervisor.start_writer", lambda *_, **__: os.getpid())
+    record_large(60)
+    sorted(journal_directory(path).glob("*.segment"))[0].unlink()
+    account = account_of(path)
+    assert account.adds_up, account
+    assert 0 < account.in_journal == account.accepted < 60

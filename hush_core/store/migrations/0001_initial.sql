@@ -1,6 +1,8 @@
 -- The store's first schema. Times are integer nanoseconds since the epoch (UTC) in the tables, ISO 8601 text in the views.
 -- Structured values are JSON text. Only the writer process writes; everybody else opens the file with mode=ro.
 
+PRAGMA application_id = 1752527720; -- "hush": whose database it is
+
 -- One row per request, with sums that the writer keeps, so that a list of requests never reads nodes.
 CREATE TABLE request (
     id                INTEGER PRIMARY KEY,
@@ -132,6 +134,7 @@ CREATE TABLE journal (
     offset     INTEGER NOT NULL,
     first      INTEGER NOT NULL DEFAULT 0,                 -- the sequence of its first record
     highest    INTEGER NOT NULL DEFAULT -1,                -- the highest sequence stored or set aside
+    elsewhere  INTEGER NOT NULL DEFAULT 0,                 -- sequences of records stored in a database that is gone
     stored     INTEGER NOT NULL DEFAULT 0,                 -- records put into the tables
     set_aside  INTEGER NOT NULL DEFAULT 0,                 -- records kept in files because they could not be read
     dropped    TEXT    NOT NULL DEFAULT '{}',              -- JSON {reason: count}, as the process counted

@@ -13,8 +13,8 @@ from hush_core.model import COMPLETED, DEAD, FLUSHING, PENDING, SKIPPED
 from hush_core.store.queries.reader import reading
 
 _JOURNAL_FIELDS: Final = (
-    "journal_id", "pid", "opened_ns", "segment", "offset", "first", "highest", "stored", "set_aside", "dropped",
-    "ended_ns",
+    "journal_id", "pid", "opened_ns", "segment", "offset", "first", "highest", "elsewhere", "stored", "set_aside",
+    "dropped", "ended_ns",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ class JournalRow(msgspec.Struct):
     offset: int
     first: int
     highest: int
+    elsewhere: int
     stored: int
     set_aside: int
     dropped: dict[str, int]
