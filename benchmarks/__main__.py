@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import asleep, call, capture, imports, instructions, memory, rate, visibility, worst
+from benchmarks import asleep, call, capture, first_tracer, imports, instructions, memory, rate, visibility, worst
 from benchmarks.result import Result
 from benchmarks.session import FULL, QUICK, Session
 from benchmarks.table import render
@@ -29,6 +29,7 @@ _BENCHMARKS: Final[dict[str, Callable[[Session], list[Result]]]] = {
     "visibility": visibility.measure,
     "memory": memory.measure,
     "imports": imports.measure,
+    "tracer": first_tracer.measure,
     "asleep": asleep.measure,
     "instructions": instructions.measure,
 }

@@ -271,11 +271,13 @@ def get_store(db_path: Path | str | None = None) -> TraceStore:
 _LOADED_LATER: Final = (
     "ast",
     "base64",
+    "hashlib",
     "hush_core.background.doorbell",
     "hush_core.background.election",
     "hush_core.background.supervisor",
     "hush_core.capture.mask",
     "hush_core.capture.snapshot",
+    "hush_core.config",
     "subprocess",
     "tokenize",
     "traceback",

@@ -175,8 +175,12 @@ class BaseTracer(ABC):
 
     def _without_secrets(self, problem: Exception) -> Exception:
         """A problem that may be told: what a tracer says of itself may quote its key."""
-        said = redacted(str(problem), vars(self), self.secret_options)
-        return problem if said == str(problem) else ConfigError(f"{type(problem).__name__}: {said}")
+        kind = type(problem).__name__
+        try:
+            said = redacted(str(problem), vars(self), self.secret_options)
+            return problem if said == str(problem) else ConfigError(f"{kind}: {said}")
+        except Exception:  # it has no text, or the tracer holds what cannot be looked through
+            return ConfigError(f"{kind} (its text is not shown: a secret could be in it)")
 
     def _target(self) -> str:
         """Where the delivery process finds the class."""

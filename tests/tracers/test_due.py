@@ -122,6 +122,17 @@ def test_a_tracer_that_quotes_its_key_when_it_fails_shows_it_nowhere(
 
 
 @pytest.mark.expects_report
+def test_a_tracer_that_cannot_be_looked_through_shows_nothing_of_what_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracer = FailingTracer()
+    tracer.config["itself"] = tracer.config
+    assert due(tracer, tmp_path)[2] == {}
+    assert "ValueError (its text is not shown: a secret could be in it)" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.expects_report
 def test_a_secret_that_cannot_be_kept_is_withheld_and_kept_when_it_can_be(tmp_path: Path, reports: list[str]) -> None:
     (tmp_path / "traces.db.journal").touch()  # in the way of the folder
     tracer = KeyTracer()
