@@ -70,7 +70,7 @@ def _examine_state(seen: Examination, state: TracerState, now_ns: int) -> None:
         seen.problem(
             "deliveries",
             f"{name!r} is paused, and {waiting} it: {state.paused}",
-            f"Put that right, then `hush flush --tracer {name}`; by itself it is tried every few minutes.",
+            f"Put that right, then `hush flush --tracer {name}`; while apps record, it is tried every few minutes.",
         )
     elif state.retry_ns > now_ns:
         seen.problem(

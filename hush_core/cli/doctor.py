@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from hush_core.cli.examination import Examination, Finding
+    from hush_core.cli.roster import Destination
     from hush_core.store.queries.holdings import Holdings
 
 
@@ -249,9 +250,17 @@ def _deliveries(seen: Examination) -> Iterator[Text]:
     now_ns = time.time_ns()
     for tracer in seen.roster.destinations:
         if tracer.due:
-            waits_for = tracer.waits_for(now_ns)
-            how = f", {waits_for}" if waits_for is not None else ", under way" if tracer.total("flushing") else ""
-            yield Text(safe(f"{tracer.name}: {count(tracer.due)} waiting{how}"), "yellow")
+            yield Text(safe(f"{tracer.name}: {count(tracer.due)} waiting{_how(tracer, now_ns)}"), "yellow")
+
+
+def _how(tracer: Destination, now_ns: int) -> str:
+    """How what is due to a tracer stands, in a few words: the findings have more."""
+    waits_for = tracer.waits_for(now_ns)
+    if tracer.paused is not None:
+        return ", paused"
+    if waits_for is not None:
+        return f", {waits_for.partition(' (')[0]}"
+    return ", under way" if tracer.total("flushing") else ""
 
 
 def _plugins(seen: Examination) -> Iterator[Text]:

@@ -81,8 +81,17 @@ class Destination(msgspec.Struct):
 
     def waits_for(self, now_ns: int) -> str | None:
         """Why nothing is delivered to it now although something is due; None if something is."""
-        reasons = [obstacle(state, now_ns) for state in self.states if state.due]
-        return None if not reasons or None in reasons else "; ".join(dict.fromkeys(map(str, reasons)))
+        reasons = []
+        for state in self.states:
+            if state.due:
+                reason = obstacle(state, now_ns)
+                if reason is None:
+                    return None
+                # What was recorded keeps the configuration that it was recorded with.
+                reasons.append(
+                    reason if state is self.states[-1] else f"{state.due:,} of an older configuration: {reason}"
+                )
+        return "; ".join(dict.fromkeys(reasons)) or None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `--json`; nothing of a configuration's values."""

@@ -90,6 +90,13 @@ def test_several_configurations_are_one_line_and_each_in_json(hush: Hush, databa
     assert hush.output("tracers").count("prod") == 1
 
 
+def test_what_waits_with_an_older_configuration_says_so(hush: Hush, database: TraceDatabase) -> None:
+    old = database.tracer("prod", tracer_config='{"url": "old"}', paused="HTTP 404")
+    database.tracer("prod", tracer_config='{"url": "new"}')
+    database.delivery(database.request("a"), tracer=old)
+    assert "1 of an older configuration: paused: HTTP 404" in hush.output("tracers")
+
+
 def test_the_values_of_a_configuration_are_shown_nowhere(hush: Hush, database: TraceDatabase) -> None:
     database.tracer("prod", tracer_config='{"key": "s3cret"}')
     database.tracer("odd", tracer_config="s3cret, and no JSON")
