@@ -34,6 +34,14 @@ _KEEP_RUNNING: Final = (
     '(n=0; while t=$(date +%s); "$@"; [ $? -gt 128 ] && [ $n -lt 60 ]; do '
     "[ $(($(date +%s) - t)) -lt 5 ] || n=0; sleep $((n / 10)).1; n=$((n + 1)); done) >/dev/null & echo $!"
 )
+#: `python -m hush_core.background`, with folders to find packages in that come behind the standard library (some hold old
+#: copies of parts of it), and without the working folder.
+_BOOT: Final = (
+    "import os, sys; sys.path.remove(''); "
+    "at = next((n for n, p in enumerate(sys.path) if p.endswith(('site-packages', 'dist-packages'))), len(sys.path)); "
+    "sys.path[at:at] = [p for p in sys.argv[1].split(os.pathsep) if p not in sys.path]; del sys.argv[1:3]; "
+    "from hush_core.background.__main__ import main; sys.exit(main())"
+)
 #: How often a wait looks again, seconds.
 _LOOK_S: Final = 0.002
 
@@ -376,8 +384,8 @@ def start_writer(
     packages = dict.fromkeys(
         str(Path(module.__file__ or "").parents[1]) for module in (sys.modules["hush_core"], msgspec, xxhash)
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(packages)}
-    command = [sys.executable, "-m", "hush_core.background", str(db_path)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", _BOOT, os.pathsep.join(packages), "hush_core.background", str(db_path)]
     if config_path is not None:
         command += ["--config", str(config_path)]
     if not may_prune:
@@ -476,15 +484,19 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
+    # A module that another thread is importing at the fork stays locked in the child for ever. So the fork waits until
+    # no settings are being read, and the plugins of masks are loaded.
+    _lock.acquire(timeout=_FORK_PATIENCE_S)
     for background in list(_backgrounds.values()):
         if background.mask is not None:
-            background.mask.load()  # a module that is being imported at the fork stays locked in the child for ever
+            background.mask.load()
     _starting.acquire(timeout=_FORK_PATIENCE_S)
 
 
 def _after_fork_in_parent() -> None:
-    with contextlib.suppress(RuntimeError):  # it was not to be had in time
-        _starting.release()
+    for lock in (_starting, _lock):
+        with contextlib.suppress(RuntimeError):  # it was not to be had in time
+            lock.release()
 
 
 def _after_fork_in_child() -> None:

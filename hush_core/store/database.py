@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -15,6 +16,8 @@ from hush_core.system import FILES
 
 #: Pages of write-ahead log before SQLite copies them into the database: 16 MB, so that a burst pays for few copies.
 _CHECKPOINT_PAGES: Final = 2000
+#: What the first migration writes into the header of the file: "hush" in ASCII.
+_APPLICATION_ID: Final = int.from_bytes(b"hush", "big")
 #: The first with RETURNING (March 2021).
 _SQLITE_MIN: Final = (3, 35, 0)
 
@@ -73,6 +76,31 @@ def has_damage(connection: sqlite3.Connection) -> bool:
         return is_damage(problem)
 
 
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreError for a file with content that hush has not made, and leave it as it is.
+
+    A database of hush's says so by its application id; where it is damaged, the mark beside the journals says it.
+    """
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        is_foreign = bool(tables) and application != _APPLICATION_ID
+    except STORE_ERRORS as problem:
+        if not is_damage(problem) or _mark(path).exists():
+            raise
+        is_foreign = True
+    if is_foreign and not _mark(path).exists():
+        raise StoreError(
+            f"{path} is not a database of hush's, and is left as it is. Name another file with HUSH_TRACES_DB. "
+            f"Recording goes on in {path}.journal meanwhile."
+        )
+
+
+def _mark(path: Path) -> Path:
+    """Made when hush has made the database: whatever becomes of its content, the file is hush's."""
+    return Path(f"{path}.journal", "made-by-hush")
+
+
 def set_aside_damaged(path: Path) -> Path:
     """Rename a damaged database and its log; nothing of it is deleted. Returns its new path."""
     name = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
@@ -102,6 +130,7 @@ def _open(path: Path) -> sqlite3.Connection:
         path, isolation_level=None, timeout=10.0, cached_statements=256, check_same_thread=False
     )
     try:
+        _refuse_foreign(connection, path)
         _refuse_newer(connection, path)
         # Only effective before the first table. Pages of 8 KB hold three records of an LLM call where 4 KB hold one and
         # waste the rest; larger ones make the many small commits of a slow app dear.
@@ -116,6 +145,9 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute("PRAGMA cache_size = -8000")
         migrate(connection, path)
+        with contextlib.suppress(OSError):  # a full disk: the database says it too
+            FILES.make_directory(_mark(path).parent)
+            _mark(path).touch(mode=0o600)
     except BaseException:
         connection.close()
         raise

@@ -14,6 +14,8 @@ from typing import Final
 
 import pytest
 
+from hush_core.journal.format import journal_directory
+
 from .children import Child, drain, log_of, open_journal
 from .history import Record, check_whole, expected, history, stored
 
@@ -103,6 +105,8 @@ def test_what_is_in_the_journals_is_stored_beside_a_damaged_database_which_is_ke
         folder = scratch / f"{seed}"
         folder.mkdir()
         database = folder / "traces.db"
+        journal_directory(database).mkdir()
+        (journal_directory(database) / "made-by-hush").touch()  # as beside every database that hush made
         shutil.copy(template, database)
         damage(random.Random(seed), database)
         print(f"seed {seed}")

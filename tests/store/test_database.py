@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -111,10 +112,12 @@ def test_the_file_is_its_owners_alone_whatever_the_umask(path: Path, umask: int)
     try:
         with opened(path) as connection:
             connection.execute("INSERT INTO total VALUES ('x', 1)")
-            assert {entry.name: mode(entry) for entry in path.parent.iterdir()} == {
+            assert {entry.name: mode(entry) for entry in path.parent.rglob("*")} == {
                 "traces.db": 0o600,
                 "traces.db-wal": 0o600,
                 "traces.db-shm": 0o600,
+                "traces.db.journal": 0o700,
+                "made-by-hush": 0o600,
             }
     finally:
         os.umask(before)
@@ -160,8 +163,8 @@ def test_a_file_in_the_place_of_its_folder_is_named(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 8000])
-def test_a_file_that_is_no_database_is_kept_and_a_new_one_begun(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True)
+def test_a_database_that_is_none_any_more_is_kept_and_a_new_one_begun(path: Path, content: bytes) -> None:
+    open_database(path).close()
     path.write_bytes(content)
     said: list[str] = []
     store = open_store(path, connect=open_database, log=said.append)
@@ -171,6 +174,27 @@ def test_a_file_that_is_no_database_is_kept_and_a_new_one_begun(path: Path, cont
     assert kept.read_bytes() == content
     assert len(said) == 1
     assert kept.name in said[0]
+
+
+@pytest.mark.parametrize("content", [b"notes of mine", b"SQLite format 3\0" + b"\xff" * 8000])
+def test_a_file_that_is_not_hushs_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="not a database of hush's"):
+        open_store(path, connect=open_database, log=pytest.fail)
+    assert path.read_bytes() == content
+    assert not list(path.parent.glob("*.damaged-*"))
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_database_of_somebody_elses_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"CREATE TABLE users (name); PRAGMA user_version = {version};")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not a database of hush's"):
+        open_store(path, connect=open_database, log=pytest.fail)
+    assert path.read_bytes() == before
 
 
 def test_an_empty_file_becomes_a_database(path: Path) -> None:
