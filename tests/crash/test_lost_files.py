@@ -17,12 +17,15 @@ import pytest
 from waiting import wait_until
 
 from hush_core.background.supervisor import control, get_background, journal_directory
+from hush_core.cli.examination import examine
 from hush_core.model import NODE
 
 from .children import Acknowledgements, Child
 from .history import Record, check_whole, text_of
 
 _SIZE = 500
+#: So many records fill more than one segment: the first is given up.
+_FIRST = 600
 
 
 def record_for_ever(database: Path, said: Acknowledgements) -> None:
@@ -54,6 +57,7 @@ def copy(database: Path, path: Path) -> None:
     """A copy as a backup makes it."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source, closing(sqlite3.connect(path)) as to:
         source.backup(to)
+    path.chmod(0o600)
 
 
 def delete_the_journals(database: Path) -> None:
@@ -117,15 +121,17 @@ def test_an_app_whose_files_are_deleted_goes_on_and_what_it_records_is_stored_on
     database = tmp_path / "traces.db"
     with Acknowledgements() as said:
         child = app(database, said)
-        said.wait_for(100)
-        wait_until(lambda: 100 in numbers_in(database), "the first records to be stored")
+        said.wait_for(_FIRST)
+        wait_until(lambda: _FIRST in numbers_in(database), "the first records to be stored")
         copy(database, Path(f"{database}.old"))
         delete(database)
         # What was recorded within a second or two of the deletion may be in what was deleted. Nothing later is.
         lost_until = said.listen()[-1] + 700
         said.wait_for(lost_until + 100)
+        told = [problem.what for problem in examine(database).problems]  # while the app is there, and its journal
         child.kill()
         last = said.listen()[-1]
+    assert told == []
     assert control(database, {"verb": "drain", "timeout_s": 30}, timeout=40)["drained"]
     numbers = numbers_in(database)
     assert len(numbers) == len(set(numbers)), "stored twice"
