@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             _hand_over(directory, options.journal)
         return 0
     log = _Log(directory / LOG)
-    _raise_descriptor_limit()
+    _raise_limits()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -98,6 +98,7 @@ def _run(
             retention=retention,
             log=log,
             variables=variables,
+            starter=options.journal,
             flush_timeout_s=delivery.timeout.seconds,
             flush_memory_bytes=delivery.memory.bytes,
         )
@@ -109,12 +110,15 @@ def _run(
     return 0
 
 
-def _raise_descriptor_limit() -> None:
-    """Each live producer takes two descriptors; the usual soft limit of 1024 is no fact about the machine."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):  # macOS refuses an unlimited number
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _raise_limits() -> None:
+    """Each live producer takes two descriptors, and the file of one database grows: the soft limits of the app that
+    happened to start this process are no fact about the machine.
+    """
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+        soft, hard = resource.getrlimit(limit)
+        if soft != hard:
+            with contextlib.suppress(ValueError, OSError):  # macOS refuses an unlimited number of descriptors
+                resource.setrlimit(limit, (hard, hard))
 
 
 class _Log:

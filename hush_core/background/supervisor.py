@@ -34,7 +34,7 @@ _KEEP_RUNNING: Final = (
     '(n=0; while t=$(date +%s); "$@"; [ $? -gt 128 ] && [ $n -lt 60 ]; do '
     "[ $(($(date +%s) - t)) -lt 5 ] || n=0; sleep $((n / 10)).1; n=$((n + 1)); done) >/dev/null & echo $!"
 )
-#: `python -m hush_core.background`, with folders to find packages in that come behind the standard library (some hold old
+#: `python -m hush_core.background`, with folders to find packages in behind the standard library (some hold old
 #: copies of parts of it), and without the working folder.
 _BOOT: Final = (
     "import os, sys; sys.path.remove(''); "
@@ -130,7 +130,7 @@ class Background:
         if delivers:
             self._delivers = True
             writer = self._journal.writer
-            if writer != self._handed_to and writer:
+            if writer != self._handed_to:  # also where none has looked at the journal yet: one may listen
                 self._hand_over(writer)
         if self._power_safe:
             try:
@@ -280,6 +280,9 @@ class Background:
             self._ring()
             if self._delivers and self._journal.writer != self._handed_to:
                 self._hand_over(self._journal.writer)
+                if self._handed_to == -1 and not self._started_at:
+                    with contextlib.suppress(OSError):
+                        self._start_now()  # the writer does not listen yet: this one gives way, and hands it over
 
 
 def _shrink(payload: bytes, limit: int) -> bytes:

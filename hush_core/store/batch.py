@@ -170,14 +170,21 @@ class Batch:
     :param request: finds or makes the entry of a request id.
     :param next_node_id: the id for the first new node row.
     :param open_nodes: span -> node id of the nodes that began in an earlier batch and have not ended.
+    :param left_node: (request, span) -> node id, if that node was left by a process that ended, and is interrupted.
     """
 
     def __init__(
-        self, request: Callable[[str], RequestEntry], next_node_id: int, open_nodes: dict[int, int], now_ns: int
+        self,
+        request: Callable[[str], RequestEntry],
+        next_node_id: int,
+        open_nodes: dict[int, int],
+        now_ns: int,
+        left_node: Callable[[int, int], int | None] = lambda request, span: None,
     ) -> None:
         self._request = request
         self.next_node_id = next_node_id
         self._open_nodes = open_nodes
+        self._left_node = left_node
         self._now_ns = now_ns
         self.nodes: list[list[Any]] = []
         self.payloads: list[list[Any]] = []
@@ -281,6 +288,8 @@ class Batch:
             if not entry.open_nodes and entry.status != RUNNING:
                 self._settle(entry)
             return
+        if kind == NODE_END and span is not None and self._end_left(entry, row, values):
+            return
         self._insert(row, values, entry)
         if kind == NODE_START and span is not None:
             self.started[span] = (row, values)
@@ -315,11 +324,23 @@ class Batch:
         node_id = self._open_nodes.get(span)
         if node_id is None or span in self.ended:
             return False
+        self._end_stored(node_id, span, row, values)
+        return True
+
+    def _end_left(self, entry: RequestEntry, row: list[Any], values: list[Any]) -> bool:
+        """End a node that is stored as interrupted: it began in a process that is gone, and goes on in its child."""
+        span = row[22]
+        node_id = None if span in self.ended else self._left_node(entry.id, span)
+        if node_id is None:
+            return False
+        self._end_stored(node_id, span, row, values)
+        return True
+
+    def _end_stored(self, node_id: int, span: int, row: list[Any], values: list[Any]) -> None:
         self.ended.add(span)
         row[0] = values[0] = node_id
         self.ended_nodes.append(row)
         self.ended_payloads.append(values)
-        return True
 
     def _start_request(self, record: list[Any], journal_id: str) -> None:
         _, request_id, workflow_name, user_id, session_id, start_time, tags, tracers = record

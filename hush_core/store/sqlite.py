@@ -14,7 +14,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from hush_core.errors import StoreError
-from hush_core.model import FLUSHED, INTERRUPTED, LOCAL_TARGET, LOCAL_TRACER, PENDING, RUNNING, SKIPPED
+from hush_core.model import (
+    FLUSHED,
+    INTERRUPTED,
+    LOCAL_TARGET,
+    LOCAL_TRACER,
+    NODE_INTERRUPTED,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+)
 from hush_core.store.batch import NODE_COLUMNS, Batch, Due, RequestEntry
 from hush_core.store.database import open_database
 from hush_core.store.ledger import Lane, Ledger, TracerKey
@@ -170,7 +179,9 @@ class SqliteStore:
         with self._transaction(durable=durable):
             for slice_ in slices:
                 self._expect_position(slice_)
-            batch = Batch(lambda key: self._entry(key, now_ns), self._next_node, self._open_nodes, now_ns)
+            batch = Batch(
+                lambda key: self._entry(key, now_ns), self._next_node, self._open_nodes, now_ns, self._left_node
+            )
             for state, payloads, _ in slices:
                 before, refused = batch.stored, len(batch.refused)
                 for payload in payloads:
@@ -235,6 +246,11 @@ class SqliteStore:
         else:
             self._requests.move_to_end(request_id)
         return entry
+
+    def _left_node(self, request: int, span: int) -> int | None:
+        sql = f"SELECT id FROM node WHERE request = ? AND span = ? AND status = '{NODE_INTERRUPTED}'"
+        row = self._connection.execute(sql, (request, span)).fetchone()
+        return None if row is None else int(row[0])
 
     def _new_request(self, request_id: str, now_ns: int) -> RequestEntry:
         entry = RequestEntry(self._next_request, request_id, now_ns)

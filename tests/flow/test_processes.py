@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
+from hush_core import get_store
+from hush_core.errors import StoreError
+
 from .app import App, kill, leftovers, whole
 
 # -- os.fork ----------------------------------------------------------------------------------------------------------
@@ -51,6 +54,46 @@ def test_a_child_forked_inside_a_trace_records_into_it(app: App) -> None:
         )
     )
     app.check({"a": whole(1, 2, 3)})
+
+
+def test_a_trace_that_a_daemon_takes_over_goes_on_in_it(app: App) -> None:
+    app.run(
+        app.script(
+            """
+            from hush_core import HushError
+
+            @code_node
+            def daemonize():
+                if os.fork():
+                    os._exit(0)
+                os.closerange(0, 3)
+                while not (os.path.exists(os.environ["HUSH_TRACES_DB"]) and interrupted()):
+                    time.sleep(0.01)
+
+            def interrupted():
+                try:
+                    return get_store().get_request("a").status == "interrupted"
+                except HushError:
+                    return False
+
+            with LocalTracer().trace("flow", request_id="a"):
+                work(1)
+                daemonize()
+                work(2)
+            """
+        )
+    )
+    wait_until(lambda: status_of_a(app) == "completed", "the daemon to complete the trace", timeout_s=30.0)
+    names = [(node.node_name, node.status) for node in get_store(app.database).get_request("a").nodes]
+    assert names == [("flow", "ok"), ("work", "ok"), ("daemonize", "ok"), ("work", "ok")]
+
+
+def status_of_a(app: App) -> str | None:
+    """The status of request "a"; None while it is not stored."""
+    try:
+        return get_store(app.database).get_request("a").status
+    except StoreError:
+        return None
 
 
 def test_a_child_that_outlives_its_parent_ends_like_any_other(app: App) -> None:

@@ -280,6 +280,29 @@ def test_an_interrupted_request_goes_on_when_another_process_records_for_it(stor
     assert stored.request["status"] == COMPLETED
 
 
+def test_a_node_that_was_left_and_ends_in_another_process_is_one_node(stored: StoreUnderTest) -> None:
+    stored.put(begin(), start(1), start(2))
+    stored.end()
+    stored.put(end(2, output_data=1), end(2), journal=OTHER_JOURNAL)
+    stored.put(end(1), complete(), journal=OTHER_JOURNAL)
+    assert stored.request["status"] == COMPLETED
+    assert [found["status"] for found in stored.nodes][:2] == [NODE_OK, NODE_OK]
+    assert len(stored.nodes) == 3  # the end that came twice is a node of its own, as ever
+
+
+def test_what_was_due_as_interrupted_is_due_anew_when_the_request_goes_on_and_completes(
+    stored: StoreUnderTest,
+) -> None:
+    tracer = ["prod", "Langfuse", {"url": "x"}]
+    stored.put(begin(tracers=[tracer]), start(1))
+    stored.end()
+    stored.store.connection.execute("UPDATE delivery SET status = 'flushed'")
+    stored.put(node(), journal=OTHER_JOURNAL)
+    assert stored.rows("SELECT * FROM delivery") == []
+    stored.put(complete(tracer_name="prod", tracer_type="Langfuse", tracer_config={"url": "x"}), journal=OTHER_JOURNAL)
+    assert stored.row("SELECT * FROM deliveries")["status"] == "pending"
+
+
 def test_a_node_left_open_by_a_complete_request_ends_with_its_process(stored: StoreUnderTest) -> None:
     stored.put(start(1), start(2), complete(), end(1))
     stored.reopen()
