@@ -265,7 +265,7 @@ class PluginHost:
                 self._remove(entry, problem)
                 self._offers = self._collect()
             else:
-                found[entry.name] = group.commands
+                found[entry.name] = dict(group.commands)
         return found
 
     def _calls(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:

@@ -67,10 +67,13 @@ class BaseTracer(ABC):
 
     @staticmethod
     @abstractmethod
-    def flush(flush_data: dict[str, Any]) -> None:
+    def flush(flush_data: Any) -> None:
         """Deliver one finished request. Returning means delivered; raising means not.
 
-        Raise RetryableFlushError or PermanentFlushError to say which; anything else counts as retryable.
+        Raise RetryableFlushError, PermanentFlushError or ConfigurationFlushError to say which; anything else counts as
+        retryable.
+
+        :param flush_data: a `FlushData`. A subclass may say so, or dict[str, Any]: to a type checker both are right.
         """
 
     def trace(

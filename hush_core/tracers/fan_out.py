@@ -31,5 +31,5 @@ class FanOutTracer(BaseTracer):
         return {}
 
     @staticmethod
-    def flush(flush_data: dict[str, Any]) -> None:
+    def flush(flush_data: Any) -> None:
         raise ConfigurationFlushError("Several tracers in one deliver nothing themselves: each of them does.")

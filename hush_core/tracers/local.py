@@ -14,5 +14,5 @@ class LocalTracer(BaseTracer):
         return {}
 
     @staticmethod
-    def flush(flush_data: dict[str, Any]) -> None:
+    def flush(flush_data: Any) -> None:
         """A request is delivered when it is stored, and it is."""

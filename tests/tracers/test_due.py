@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,12 @@ def stored_deliveries(request_id: str) -> list[Any]:
 
 def everything_on_disk(folder: Path) -> bytes:
     """The database, the journals and the log: all but the secrets' own folder."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "secrets"]
-    return b"".join(path.read_bytes() for path in paths)
+    written = b""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # the writer has just deleted a segment that is stored
+            if path.is_file() and path.parent.name != "secrets":
+                written += path.read_bytes()
+    return written
 
 
 # -- what is recorded -------------------------------------------------------------------------------------------------

@@ -46,6 +46,14 @@ class MyTracer(BaseTracer):
         raise RetryableFlushError("busy", retry_after_s=1.5)
 
 
+class TypedTracer(LocalTracer):
+    """A tracer that says what it is given."""
+
+    @staticmethod
+    def flush(flush_data: FlushData) -> None:
+        print(flush_data["request_id"].upper(), [node["span_id"] for node in flush_data["nodes"]])
+
+
 @code_node
 def rank(question: str, documents: list[str], *, most: int = 3) -> list[str]:
     return sorted(documents)[:most]
