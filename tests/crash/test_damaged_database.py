@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from waiting import wait_until
 
+from hush_core import get_store
+from hush_core.background.supervisor import control
+from hush_core.cli.examination import examine
 from hush_core.journal.format import journal_directory
 
 from .children import Child, drain, log_of, open_journal
@@ -127,3 +132,25 @@ def test_what_is_in_the_journals_is_stored_beside_a_damaged_database_which_is_ke
                 found = stored(database)
                 assert found.requests.items() >= expected(NEW).requests.items()
                 assert [node for node in found.nodes if node.request_id.startswith("new")] == expected(NEW).nodes
+
+
+def test_the_account_of_a_live_app_adds_up_after_its_database_was_damaged(tmp_path: Path) -> None:
+    database = tmp_path / "traces.db"
+    store = get_store(database)
+
+    def record_some() -> None:
+        for number in range(60):  # enough for a few segments: those that are stored are given up
+            text = {"text": "x" * 30_000}
+            store.insert_node_trace("r", "w", f"n{number}", None, None, number, None, None, None, text, None)
+        assert store.sync(20)
+
+    record_some()
+    wait_until(lambda: not list(journal_directory(database).glob("*-000000.segment")), "the first to be given up")
+    os.kill(control(database, {"verb": "status"})["pid"], signal.SIGKILL)
+    for log in ("-wal", "-shm"):  # it holds the first pages, too
+        Path(f"{database}{log}").unlink(missing_ok=True)
+    destroy_the_first_pages(random.Random(0), database)
+    record_some()
+    assert [path.name for path in tmp_path.glob("traces.db.damaged-*")]
+    (put_aside,) = examine(database).problems
+    assert "was put aside" in put_aside.what
