@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from box import Box, record
 from hush_command import Hush
 from trace_database import TraceDatabase
-
-from hush_core.background.supervisor import journal_directory
 
 
 def test_dead_letters_are_due_again_and_are_delivered(hush: Hush, box: Box) -> None:
@@ -40,11 +39,13 @@ def test_no_dead_letter_is_said_and_those_of_others_are_named(hush: Hush, databa
     assert hush.output("redrive", "--tracer", "prod") == "There is no dead letter of prod. There are: other 1.\n"
 
 
-def test_where_there_is_no_dead_letter_no_writer_is_started(hush: Hush, database: TraceDatabase) -> None:
+def test_where_there_is_no_dead_letter_no_writer_is_asked(
+    hush: Hush, database: TraceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hush_core.background.supervisor.control", lambda *_, **__: pytest.fail("asked a writer"))
     database.delivery(database.request("r"))
     assert hush.output("redrive") == "There is no dead letter.\n"
     assert hush.json("redrive") == {"redriven": 0, "tracer": None, "request_id": None}
-    assert not journal_directory(database.path).exists()
 
 
 def test_an_unknown_tracer_names_those_that_are_there(hush: Hush, database: TraceDatabase) -> None:
