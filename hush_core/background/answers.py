@@ -108,7 +108,7 @@ class Answers:
         writer.drain_once()  # the journal's first record says of which origin it is
         origin = writer.store.origin_of(str(request.get("journal")))
         if writer.delivery.environments.hand_over(origin, _texts(request.get("variables"))):
-            writer.delivery.wake()  # what waited for a variable may have it now
+            writer.delivery.on_environment(origin)  # what waited for a variable may have it now
         if _version(request.get("hush")) > _version(__version__):
             writer.end_soon()  # a newer hush is about: the next ring starts its writer
         return {"taken": True}

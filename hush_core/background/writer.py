@@ -60,6 +60,8 @@ _GIVING_UP: Final = "giving up segments"
 _LOOKING: Final = "looking for journals"
 _PRUNING: Final = "pruning"
 _DELIVERING: Final = "delivering"
+#: How long an app that is new has to hand over its environment. It does so when its first request is complete, or ends.
+_ENVIRONMENT_WAIT_S: Final = 1.0
 _NAMED_IN_LOG: Final = 5
 #: Bytes of journal in one transaction, over all journals.
 _BATCH_BYTES: Final = 1024 * 1024
@@ -70,6 +72,7 @@ class Writer:
 
     :param lock: the descriptor of the election lock, which the caller holds.
     :param variables: the environment of the app that started it.
+    :param starter: the journal of that app.
     :param flush_timeout_s: how long one delivery attempt may take; None: for ever.
     :param flush_memory_bytes: how much a delivery process may allocate; None: no limit.
     :param connect: opens the database; an argument so that a test can wrap it, as ``files`` and ``launch`` are.
@@ -84,6 +87,7 @@ class Writer:
         retention: Retention,
         log: Callable[[str], None],
         variables: Mapping[str, str] | None = None,
+        starter: str | None = None,
         flush_timeout_s: float | None = 60.0,
         flush_memory_bytes: int | None = None,
         files: Files = FILES,
@@ -96,6 +100,8 @@ class Writer:
         self._files = files
         self._connect = connect
         self._log = log
+        self._variables = dict(variables or {})
+        self._starter = starter
         self._lock = lock
         self._linger_s = linger_s
         self._retention = retention
@@ -116,10 +122,11 @@ class Writer:
             lambda: self.store.ledger,
             launch,
             self._bell,
-            Environments(variables or {}),
+            Environments(self._variables),
             Problems(log),
             timeout_s=flush_timeout_s,
             memory_bytes=flush_memory_bytes,
+            environment_wait_s=_ENVIRONMENT_WAIT_S,
         )
 
     def run(self) -> None:
@@ -409,12 +416,21 @@ class Writer:
         if time.monotonic() < self._store_again_at:
             return
         try:
+            self._note_starter()
             self.delivery.turn(begin=not last)
             self.problems.solved(_DELIVERING)
         except STORE_ERRORS as problem:
             self._on_store_problem(problem)
         except OSError as problem:
             self.problems.say(_DELIVERING, problem)
+
+    def _note_starter(self) -> None:
+        """Whose environment this process has is known once the first record of that app's journal is stored."""
+        origin = 0 if self._starter is None else self.store.origin_of(self._starter)
+        if origin:
+            self._starter = None
+            self.delivery.environments.hand_over(origin, self._variables)
+            self.delivery.on_environment(origin)
 
     def _keep_bounds(self) -> bool:
         """Keep the database within its bounds: a little at a time, so that records never wait long behind it. True if

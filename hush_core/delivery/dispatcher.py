@@ -9,13 +9,13 @@ by the next writer.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from hush_core.background.problems import Problems
+from hush_core.delivery.clock import Clock, SystemClock
 from hush_core.delivery.environment import Environments
 from hush_core.delivery.process import Origin
 from hush_core.delivery.protocol import Begun, Job, Outcome, Ready, Settled, Setup, ToWriter, Unusable, Work
@@ -74,28 +74,13 @@ class Watch(Protocol):
     def unwatch(self, fd: int) -> None: ...
 
 
-class Clock(Protocol):
-    """The time, so that a test can let hours pass."""
-
-    def now_ns(self) -> int: ...
-    def monotonic(self) -> float: ...
-
-
-class SystemClock:
-    """The time as it is."""
-
-    def now_ns(self) -> int:
-        return time.time_ns()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
 class _Traffic:
     """One lane at work: its process, what it has, and what it has said that is not in the ledger yet."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, hold_ns: int) -> None:
         self.lane = lane
+        self.hold_ns = hold_ns  #: no attempt before: its app is about to hand its environment over
+        self.is_outdated = False  # its process was started with another environment than its app's
         self.process: Process | None = None
         self.is_ready = False
         self.is_asked = False  # where it hangs
@@ -115,6 +100,7 @@ class Dispatcher:
     :param launch: starts a process.
     :param timeout_s: how long one attempt may take.
     :param memory_bytes: how much a process may allocate; None: no limit.
+    :param environment_wait_s: how long an app that is new has to hand its environment over, before another one serves.
     """
 
     def __init__(
@@ -128,6 +114,7 @@ class Dispatcher:
         *,
         timeout_s: float | None,
         memory_bytes: int | None,
+        environment_wait_s: float = 0.0,
         clock: Clock | None = None,
         dice: random.Random | None = None,
     ) -> None:
@@ -139,6 +126,7 @@ class Dispatcher:
         self.problems = problems
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
+        self._environment_wait_ns = int(environment_wait_s * SECOND_NS)
         self._clock = clock or SystemClock()
         self._dice = dice or random.Random()
         self._leaving: list[Process] = []
@@ -160,7 +148,7 @@ class Dispatcher:
         if not self._has_begun:
             self._begin()
         for lane in self._ledger().take_new_lanes():
-            self._traffic.setdefault(lane, _Traffic(lane)).due_ns = 0
+            self._traffic_of(lane).due_ns = 0
         for traffic in list(self._traffic.values()):
             self._listen(traffic)
             self._settle(traffic)
@@ -195,8 +183,9 @@ class Dispatcher:
         now_ns = self._clock.now_ns()
         return not any(
             traffic.claims or traffic.outcomes or self._next_ns(traffic, now_ns) <= now_ns
+            or (traffic.due_ns is not None and traffic.hold_ns > now_ns)
             for traffic in self._traffic.values()
-        )
+        )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
         """The processes and what is in the way, for commands."""
@@ -219,7 +208,16 @@ class Dispatcher:
             elif tracer in tracers:
                 self._health.pop(tracer, None)
                 self._replace(traffic)
-                traffic.due_ns = 0
+                traffic.due_ns = traffic.hold_ns = 0
+
+    def on_environment(self, origin: int) -> None:
+        """The environment of an origin's apps has become known, or is another one now. What was paused is tried."""
+        for traffic in self._traffic.values():
+            if traffic.lane.origin == origin:
+                traffic.hold_ns = 0
+                traffic.is_outdated = traffic.process is not None
+                self._replace(traffic)
+        self.wake()
 
     def close(self) -> None:
         """End every process. What was under way is claimed anew by the next writer."""
@@ -233,7 +231,7 @@ class Dispatcher:
         ledger = self._ledger()
         ledger.reclaim()
         for lane in ledger.lanes():
-            self._traffic.setdefault(lane, _Traffic(lane))
+            self._traffic_of(lane)
             health = self._health_of(lane.tracer)
             if health.paused is not None:
                 self._health[lane.tracer] = health._replace(retry_ns=0)
@@ -335,6 +333,8 @@ class Dispatcher:
                 wait_s = backoff_s(claim.attempt, outcome.retry_after_s, self._dice)
                 next_ns = now_ns + int(wait_s * SECOND_NS)
                 releases.append(Release(claim, "pending", outcome.error or "unknown error", next_ns))
+        if traffic.is_outdated and health.paused is not None:  # what it missed may be in the environment known now
+            health = health._replace(retry_ns=0)
         ledger = self._ledger()
         if delivered:
             ledger.ack(lane, delivered, now_ns=now_ns)
@@ -345,6 +345,8 @@ class Dispatcher:
             self._health[lane.tracer] = health
         traffic.outcomes = []
         traffic.due_ns = 0
+        if traffic.is_outdated:
+            self._replace(traffic)
         self._say(lane.tracer, health, [release for release in releases if release.is_attempt])
 
     def _say(self, tracer: int, health: Health, releases: list[Release]) -> None:
@@ -363,7 +365,7 @@ class Dispatcher:
         if self._next_ns(traffic, now_ns) > now_ns:
             return
         limit = 1 if not health.is_well else _WINDOW - len(traffic.claims)
-        if (traffic.claims and limit < _WINDOW // 2) or not self._may_work(traffic):
+        if (traffic.claims and (limit < _WINDOW // 2 or traffic.is_outdated)) or not self._may_work(traffic):
             return
         ledger = self._ledger()
         claims = ledger.claim(lane, now_ns=now_ns, lease_s=_LEASE_S, limit=limit)
@@ -381,7 +383,7 @@ class Dispatcher:
         """When a lane may make its next attempt; infinite if nothing is pending."""
         if traffic.due_ns is None:
             return float("inf")
-        next_ns = max(traffic.due_ns, self._health_of(traffic.lane.tracer).retry_ns)
+        next_ns = max(traffic.due_ns, self._health_of(traffic.lane.tracer).retry_ns, traffic.hold_ns)
         return next_ns if next_ns <= now_ns + _TOO_FAR_NS else now_ns  # see `_next_due_ns`
 
     def _next_due_ns(self, ledger: Ledger, lane: Lane, now_ns: int) -> int | None:
@@ -426,7 +428,7 @@ class Dispatcher:
         except OSError as problem:
             self._give_back(traffic, "retry", f"its delivery process could not be started: {problem}")
         else:
-            traffic.process, traffic.is_ready, traffic.is_asked = process, False, False
+            traffic.process, traffic.is_ready, traffic.is_asked, traffic.is_outdated = process, False, False, False
             self._watch.watch(process.fd)
             return process
         return None
@@ -466,7 +468,15 @@ class Dispatcher:
         traffic.process, traffic.is_ready = None, False
         return how
 
-    # -- what is known of tracers -------------------------------------------------------------------------------------
+    # -- what is known of lanes and tracers ---------------------------------------------------------------------------
+
+    def _traffic_of(self, lane: Lane) -> _Traffic:
+        """A lane at work, begun if need be."""
+        if lane not in self._traffic:
+            is_known = lane.origin == 0 or self.environments.knows(lane.origin)
+            hold_ns = 0 if is_known else self._clock.now_ns() + self._environment_wait_ns
+            self._traffic[lane] = _Traffic(lane, hold_ns)
+        return self._traffic[lane]
 
     def _row(self, tracer: int) -> TracerRow:
         if tracer not in self._rows:

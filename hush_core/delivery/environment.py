@@ -32,6 +32,10 @@ class Environments:
             self._by_origin.popitem(last=False)
         return is_new
 
+    def knows(self, origin: int) -> bool:
+        """Whether an app of this origin has handed its variables over."""
+        return origin in self._by_origin
+
     def choose(self, origin: int, names: set[str]) -> dict[str, str]:
         """The environment for a delivery: its app's, else the writer's own, else the one that was handed over last.
 

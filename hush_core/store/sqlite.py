@@ -36,6 +36,8 @@ sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]
 
 #: Requests whose rows are kept in memory, so that a further record of theirs reads nothing.
 _CACHED_REQUESTS: Final = 10_000
+#: Journals that are gone of which it is remembered where their records came from.
+_PAST_ORIGINS: Final = 1000
 
 _REQUEST_COLUMNS: Final = (
     "id", "request_id", "workflow_name", "user_id", "session_id", "status", "start_ns", "end_ns", "error", "tags",
@@ -134,6 +136,7 @@ class SqliteStore:
             execute("SELECT span, id FROM node WHERE status = 'running' AND span IS NOT NULL").fetchall()
         )
         self._origins: dict[str, int | None] = dict(execute("SELECT journal_id, origin FROM journal").fetchall())
+        self._past_origins: dict[str, int | None] = {}  # of journals that are gone, whose app may still say something
         self.ledger.forget()
         self._is_stale = False
 
@@ -287,7 +290,7 @@ class SqliteStore:
 
     def origin_of(self, journal_id: str) -> int:
         """The row of what is known of where a journal's records come from; 0 if nothing is."""
-        return self._origins.get(journal_id) or 0
+        return self._origins.get(journal_id) or self._past_origins.get(journal_id) or 0
 
     def lane(self, tracer: TracerKey, origin: dict[str, Any] | None) -> Lane:
         """The lane of a tracer for apps of an origin; both are made if they are new."""
@@ -373,7 +376,9 @@ class SqliteStore:
                 counts = {"records_stored": state.stored, "records_set_aside": state.set_aside}
                 counts |= {f"dropped:{reason}": n for reason, n in state.dropped.items()}
                 self._connection.executemany(ADD_TOTAL, [(name, n) for name, n in counts.items() if n])
-        self._origins.pop(state.journal_id, None)
+        self._past_origins[state.journal_id] = self._origins.pop(state.journal_id, None)
+        if len(self._past_origins) > _PAST_ORIGINS:
+            del self._past_origins[next(iter(self._past_origins))]
 
     def checkpoint(self) -> None:
         """Copy the write-ahead log into the database and cut it to nothing, when there is time for it."""
