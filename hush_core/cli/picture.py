@@ -12,6 +12,7 @@ from hush_core.cli.fold import Line, flatten, measured
 from hush_core.cli.render import (
     QUIET,
     STATUS_STYLES,
+    age,
     cost,
     count,
     duration,
@@ -84,7 +85,7 @@ def _how_long(request: RequestTrace, now_ns: int) -> list[Text]:
     if request.duration_ms is not None:
         return [Text(f"in {duration(request.duration_ms)}")]
     if request.status == RUNNING and request.start_ns is not None:
-        return [Text(f"for {duration((now_ns - request.start_ns) / 1e6)}")]
+        return [Text(f"for {age(request.start_ns, now_ns)}")]
     return []
 
 
@@ -153,7 +154,7 @@ class Picture:
     def _took(self, line: Line) -> Text:
         begun = [node.start_ns for node in line.nodes if node.status == NODE_RUNNING and node.start_ns is not None]
         if begun:
-            return Text(f"{duration((self._now_ns - min(begun)) / 1e6)}…", STATUS_STYLES[NODE_RUNNING])
+            return Text(age(min(begun), self._now_ns), STATUS_STYLES[NODE_RUNNING])
         return Text(duration(line.duration_ms))
 
     def _notes(self, line: Line) -> Iterator[str]:

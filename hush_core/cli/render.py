@@ -84,6 +84,11 @@ def duration(ms: float | None) -> str:
     return f"{seconds // 86_400} d {seconds % 86_400 // 3600:02d} h"
 
 
+def age(start_ns: int | None, now_ns: int) -> str:
+    """ "4.21 s…": for how long something has been running; empty if not known."""
+    return "" if start_ns is None else f"{duration(max(now_ns - start_ns, 0) / 1e6)}…"
+
+
 def _three_digits(value: float) -> str:
     """Three significant digits, and no more than three after the point."""
     places = next((places for places, least in ((0, 99.95), (1, 9.995), (2, 0.0995)) if abs(value) >= least), 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,8 @@ def _print_table(found: list[StoredRequest], db_path: Path, limit: int, filtered
         Column("user", least=6, leave_out=7),
         Column("session", least=6, leave_out=6),
     )
-    rows = [_row(request, enough[request.request_id]) for request in found]
+    now_ns = time.time_ns()
+    rows = [_row(request, enough[request.request_id], now_ns) for request in found]
     layout = Layout(columns, rows, width_of(console))
     console.print(layout.header(QUIET))
     for row in rows:
@@ -97,17 +99,21 @@ def _print_table(found: list[StoredRequest], db_path: Path, limit: int, filtered
         say(console, "; ".join(notes), QUIET)
 
 
-def _row(request: StoredRequest, enough: int) -> list[Text]:
+def _row(request: StoredRequest, enough: int, now_ns: int) -> list[Text]:
     from rich.text import Text
 
-    from hush_core.cli.render import QUIET, STATUS_STYLES, cost, count, duration, moment, safe
+    from hush_core.cli.render import QUIET, STATUS_STYLES, age, cost, count, duration, moment, safe
+    from hush_core.model import RUNNING
 
+    took = Text(duration(request.duration_ms))
+    if request.status == RUNNING:
+        took = Text(age(request.start_ns, now_ns), STATUS_STYLES[RUNNING])
     return [
         Text.assemble(safe(request.request_id[:enough]), (safe(request.request_id[enough:]), QUIET)),
         Text(moment(request.start_ns), QUIET),
         Text(safe(request.workflow_name or "")),
         Text(safe(request.status), STATUS_STYLES.get(request.status, "")),
-        Text(duration(request.duration_ms)),
+        took,
         Text(count(request.node_count), QUIET),
         Text(count(request.error_count or None), "red"),
         Text(count(request.total_tokens)),

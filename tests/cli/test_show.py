@@ -109,11 +109,14 @@ def test_no_request_at_all_says_how_to_get_one(hush: Hush, database: TraceDataba
 
 
 def test_a_running_request_shows_what_runs_and_for_how_long(hush: Hush, database: TraceDatabase) -> None:
-    row = database.request("r", status="running", duration_ms=None)
+    row = database.request("r", status="running", duration_ms=0.019)  # the end of its last node so far
     database.node(row, "agent", status="running")
+    database.node(row, "rank", parent_name="agent", duration_ms=0.019)
     shown = hush.output("show")
-    assert re.search(r"rag  running  for \d+ d", shown)
+    assert re.search(r"rag  running  for \d+ d \d\d h…", shown)
     assert re.search(r"agent +\d+ d \d\d h…  running", shown)
+    assert re.search(r"rank +0\.019 ms", shown)
+    assert hush.json("show")["duration_ms"] is None
 
 
 def test_an_interrupted_request_says_so(hush: Hush, database: TraceDatabase) -> None:

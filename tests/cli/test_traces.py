@@ -23,6 +23,13 @@ def test_requests_are_listed_newest_first_in_columns(hush: Hush, database: Trace
     assert "4.21 s" in lines[2] and "1,234" in lines[2] and "$0.5" in lines[2]
 
 
+def test_a_request_that_runs_has_taken_as_long_as_it_runs_and_is_not_over(hush: Hush, database: TraceDatabase) -> None:
+    database.request("r", status="running", duration_ms=0.019)  # the end of its last node so far
+    assert re.search(r"running  \d+ d \d\d h…", hush.output("traces"))
+    assert hush.json("traces")[0]["duration_ms"] is None
+    assert database.connection.execute("SELECT duration_ms FROM requests").fetchall() == [(None,)]
+
+
 def test_conditions_are_options(hush: Hush, database: TraceDatabase) -> None:
     database.request("one", tags=["a"], user_id="ann", session_id="s", workflow_name="w")
     database.request("two", tags=["a", "b"], status="failed")

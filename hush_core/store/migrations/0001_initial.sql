@@ -162,7 +162,7 @@ SELECT id, request_id, workflow_name, user_id, session_id, status,
            || printf('.%06dZ', (start_ns / 1000) % 1000000) AS start_time,
        strftime('%Y-%m-%dT%H:%M:%S', end_ns / 1000000000, 'unixepoch')
            || printf('.%06dZ', (end_ns / 1000) % 1000000) AS end_time,
-       (end_ns - start_ns) / 1e6 AS duration_ms,
+       CASE WHEN status <> 'running' THEN (end_ns - start_ns) / 1e6 END AS duration_ms,
        error, tags, node_count, error_count, prompt_tokens, completion_tokens, total_tokens, cost_usd
 FROM request;
 

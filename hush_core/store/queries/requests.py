@@ -23,7 +23,8 @@ _PAGE: Final = 500
 _NAMED_IN_ERROR: Final = 5
 _LAST_CHARACTER: Final = "\U0010ffff"
 
-_COMPUTED: Final = {"duration_ms": "(r.end_ns - r.start_ns) / 1e6"}
+#: While a request runs, its end is that of the last node: it has taken nothing yet.
+_COMPUTED: Final = {"duration_ms": f"CASE WHEN r.status <> '{RUNNING}' THEN (r.end_ns - r.start_ns) / 1e6 END"}
 #: Of a request `r`, for `to_request`.
 REQUEST_COLUMNS: Final = ", ".join(_COMPUTED.get(name, f"r.{name}") for name in StoredRequest.__struct_fields__)
 
