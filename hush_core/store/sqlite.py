@@ -116,6 +116,7 @@ class SqliteStore:
         self.path = path
         self._connection = connect(path)
         self.ledger = Ledger(self._connection, lambda: self._transaction(durable=False))  #: of what is due to tracers
+        self._past_origins: dict[str, int] = {}  # of journals that are gone, whose app may still say something
         try:
             self._reload()
         except BaseException:
@@ -136,7 +137,6 @@ class SqliteStore:
             execute("SELECT span, id FROM node WHERE status = 'running' AND span IS NOT NULL").fetchall()
         )
         self._origins: dict[str, int | None] = dict(execute("SELECT journal_id, origin FROM journal").fetchall())
-        self._past_origins: dict[str, int | None] = {}  # of journals that are gone, whose app may still say something
         self.ledger.forget()
         self._is_stale = False
 
@@ -376,7 +376,9 @@ class SqliteStore:
                 counts = {"records_stored": state.stored, "records_set_aside": state.set_aside}
                 counts |= {f"dropped:{reason}": n for reason, n in state.dropped.items()}
                 self._connection.executemany(ADD_TOTAL, [(name, n) for name, n in counts.items() if n])
-        self._past_origins[state.journal_id] = self._origins.pop(state.journal_id, None)
+        origin = self._origins.pop(state.journal_id, None)
+        if origin is not None:
+            self._past_origins[state.journal_id] = origin
         if len(self._past_origins) > _PAST_ORIGINS:
             del self._past_origins[next(iter(self._past_origins))]
 
