@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+import time
 from pathlib import Path
 from typing import Final
 
 from hush_core.errors import HushError, JournalError
 from hush_core.journal.format import (
+    AWAKE_UNTIL_AT,
     FRAME_MAGIC_BYTES,
     HEADER_BYTES,
     STORED_AT,
@@ -16,24 +20,40 @@ from hush_core.journal.format import (
     unpack_header,
 )
 
+#: How long the writer stores, and how long its answer is waited for.
+_DRAIN_S: Final = 0.5
 _WAIT_S: Final = 1.0
 
 
 def store_leftovers(db_path: Path) -> str | None:
     """Have a writer store what the journals hold; starts one if none runs. Only looks if they hold nothing.
 
-    Returns None, or why some of it could not be stored within about a second; reading goes on with what there is.
+    Returns None, or what keeps some of it from being stored; reading goes on with what there is. A writer that is at
+    work, and merely behind those that record, is no reason to wait for it longer, or to say anything.
     """
-
-    if not holds_more_than_stored(journal_directory(Path(os.path.realpath(db_path)))):
+    directory = journal_directory(Path(os.path.realpath(db_path)))
+    if not holds_more_than_stored(directory):
         return None
     from hush_core.background.supervisor import control
 
     try:
-        answer = control(db_path, {"verb": "drain", "timeout_s": _WAIT_S * 0.8}, timeout=_WAIT_S)
-    except (HushError, OSError) as problem:
-        return str(problem)
-    return None if answer.get("drained") else str(answer.get("problem"))
+        if control(db_path, {"verb": "drain", "timeout_s": _DRAIN_S}, timeout=_WAIT_S).get("drained"):
+            return None
+        problem = control(db_path, {"verb": "status"}, timeout=_WAIT_S).get("problem")
+    except (HushError, OSError) as trouble:
+        return None if _is_awake(directory) else str(trouble)
+    return None if problem is None else str(problem)
+
+
+def _is_awake(directory: Path) -> bool:
+    """Whether a writer has promised an owner to look again, and the time is not over: it is there, and busy."""
+    now = time.monotonic()
+    for name in os.listdir(directory):
+        if parse_segment_name(name) is not None:
+            with contextlib.suppress(OSError, struct.error), open(directory / name, "rb") as segment:
+                if struct.unpack_from("<d", segment.read(HEADER_BYTES), AWAKE_UNTIL_AT)[0] > now:
+                    return True
+    return False
 
 
 def holds_more_than_stored(directory: Path) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hush_command import Hush
@@ -16,6 +19,8 @@ from waiting import wait_until
 from hush_core import LocalTracer, get_store
 from hush_core.background.supervisor import control, journal_directory
 from hush_core.cli import leftover
+from hush_core.errors import StoreError
+from hush_core.journal.format import AWAKE_UNTIL_AT
 
 
 def kill_writer(path: Path) -> None:
@@ -96,3 +101,73 @@ def test_what_cannot_be_stored_is_said_and_the_rest_is_shown(
         assert result.exit_code == 0
         assert "flow" in result.stdout
         assert "Some records are not stored yet: disk full" in result.stderr
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, of: dict[str, Any]) -> None:
+    """What the writer answers, by the verb; an exception is raised."""
+
+    def control(db_path: Path, request: dict[str, Any], timeout: float) -> Any:
+        answer = of[request["verb"]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("hush_core.background.supervisor.control", control)
+
+
+def test_a_writer_that_is_merely_behind_those_that_record_is_no_reason_to_warn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftover, "holds_more_than_stored", lambda directory: True)
+    answers(monkeypatch, {"drain": {"drained": False, "problem": "there is more"}, "status": {"problem": None}})
+    assert leftover.store_leftovers(tmp_path / "traces.db") is None
+
+
+@pytest.mark.parametrize(("awake_s", "said"), [(0.4, None), (-0.4, "did not answer")])
+def test_a_writer_that_does_not_answer_is_busy_while_its_promise_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, awake_s: float, said: str | None
+) -> None:
+    with LocalTracer().trace("flow"):
+        pass
+    assert get_store().sync(10)
+    os.kill(control(tmp_path / "traces.db", {"verb": "status"})["pid"], signal.SIGSTOP)  # and promises nothing more
+    (segment,) = journal_directory(tmp_path / "traces.db").glob("*.segment")
+    with segment.open("r+b") as file:
+        file.seek(AWAKE_UNTIL_AT)
+        file.write(struct.pack("<d", time.monotonic() + awake_s))
+    monkeypatch.setattr(leftover, "holds_more_than_stored", lambda directory: True)
+    answers(monkeypatch, {"drain": StoreError("did not answer")})
+    assert leftover.store_leftovers(tmp_path / "traces.db") == said
+
+
+def test_beside_an_app_that_records_without_end_a_command_answers_soon_and_warns_of_nothing(
+    hush: Hush, tmp_path: Path
+) -> None:
+    script = textwrap.dedent(
+        """
+        import time
+        from hush_core import LocalTracer, code_node
+
+        @code_node
+        def step(number): return number
+
+        while True:
+            with LocalTracer().trace("flow"):
+                for number in range(20):
+                    step(number)
+            time.sleep(0.001)  # or it would fill the disk faster than anything can read
+        """
+    )
+    app = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        wait_until(lambda: bool(hush("traces").stdout), "the first requests", 30)
+        took = []
+        for _ in range(8):  # the best counts: other programs run on the machine, too
+            began = time.monotonic()
+            result = hush("traces", "-n", "1")
+            took.append(time.monotonic() - began)
+            assert result.stderr == ""
+        assert min(took) < 0.4
+    finally:
+        app.kill()
+        app.wait()
