@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_it_begins_with_the_newest_nodes_and_all_that_runs(database: TraceDataba
         database.node(row, f"n{number}", at_ms=number + 1)
     assert said(feed.begin(2)) == ["node_started agent", "node_ended n3", "node_ended n4"]
     assert feed.poll() == []
+
+
+def test_a_node_that_is_stored_while_it_begins_is_told_once(
+    database: TraceDatabase, feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = database.request("r", status="running")
+    look = feed._ends
+
+    def look_then_store(connection: sqlite3.Connection) -> tuple[int, int]:
+        ends = look(connection)
+        monkeypatch.undo()
+        database.node(row, "late", status="running")
+        return ends
+
+    monkeypatch.setattr(feed, "_ends", look_then_store)
+    assert said([*feed.begin(5), *feed.poll(), *feed.poll()]) == ["node_started late"]
 
 
 def test_a_node_is_told_when_it_begins_and_when_it_ends(database: TraceDatabase, feed: Feed) -> None:

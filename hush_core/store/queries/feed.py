@@ -115,7 +115,8 @@ class Feed:
         return {number for (number,) in connection.execute(sql).fetchall()}
 
     def _running(self, connection: sqlite3.Connection) -> list[Any]:
-        ids = sorted(self._ids(connection, _RUNNING_NODES))
+        # What was stored since the last node was looked for, the next poll gives.
+        ids = sorted(number for number in self._ids(connection, _RUNNING_NODES) if number <= self._last_node)
         return self._rows(connection, f"{_NODES} WHERE n.id IN ({{ids}}) AND {self._where}", ids, self._values)
 
     def _rows(self, connection: sqlite3.Connection, sql: str, ids: Iterable[int], values: list[Any]) -> list[Any]:
