@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from hush_core import model
-from hush_core.capture.budget import BOUNDS, MASKED, Budget, name_of, withheld
+from hush_core.capture.budget import MASKED, Budget, name_of, withheld
 from hush_core.capture.masked import LEAVES, Keys, MaskedWalk, PlainCopy
 from hush_core.capture.snapshot import encode_value_carefully, encode_walked, field_names, last_resort, walk_record
 from hush_core.capture.walk import Walk
@@ -33,6 +33,8 @@ DATA: Final = frozenset(
 #: The fields without keys of the workflow's: a tracer's configuration needs its own, and has its secrets sealed.
 _SETTINGS: Final = frozenset({"tracer_config", "tracers", "target", "policy"})
 _NO_KEYS: Final = Keys(())
+#: How long threads wait for one that loads the plugins, once: it may itself wait for them, or be lost in a fork.
+_PATIENCE_S: Final = 10.0
 #: What a kind of record is called in `record["kind"]`.
 KINDS: Final = {
     model.NODE: "node",
@@ -96,7 +98,7 @@ class Mask:
     :param unreadable: why nothing may be kept at all, if that is so.
     """
 
-    __slots__ = ("_hooks", "_inside", "_keys", "_lost", "_plugins", "_report", "_special")
+    __slots__ = ("_hooks", "_inside", "_keys", "_loading", "_lost", "_patience_s", "_plugins", "_report", "_special")
 
     def __init__(
         self, keys: Iterable[str] = (), plugins: Iterable[str] = (), *, report: Report, unreadable: str | None = None
@@ -114,6 +116,8 @@ class Mask:
             ]
             for kind in KINDS
         }
+        self._patience_s = _PATIENCE_S
+        self._loading = threading.RLock()  # reentrant: a signal handler may record while this thread is loading
         self._inside = threading.local()  # whether this thread is in a plugin: what that records itself
 
     def encode(self, fields: tuple[Any, ...]) -> bytes:
@@ -195,17 +199,22 @@ class Mask:
         return masked
 
     def load(self) -> None:
-        """Load the plugins, the first time. Never raises but KeyboardInterrupt."""
+        """Load the plugins, the first time; the other threads wait. Never raises but KeyboardInterrupt."""
         if self._hooks is not None or self._is_inside():
+            return
+        if not self._loading.acquire(timeout=self._patience_s):
+            self._patience_s = 0.0
             return
         self._inside.now = True
         try:
-            self._hooks = tuple(_Hook(name) for name in self._plugins)
+            if self._hooks is None:
+                self._hooks = tuple(_Hook(name) for name in self._plugins)
         except _Failed as failed:
             self._lost, self._hooks = failed.reason, ()
             self._report(failed, f"masking with the plugin {failed.plugin!r}")
         finally:
             self._inside.now = False
+            self._loading.release()
 
     def _is_inside(self) -> bool:
         return getattr(self._inside, "now", False)

@@ -41,6 +41,7 @@ class Collecting:
     """A background that keeps what it is given."""
 
     start_records = True
+    mask = None
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hush_core.capture.mask import Mask
 from hush_core.capture.place import current
 from hush_core.capture.state import MemoryState
 from hush_core.model import NODE, NODE_END, NODE_FIELDS, NODE_START
@@ -22,6 +23,7 @@ class Recording:
         self.payloads: list[bytes] = []
         self.append: Callable[[bytes], None] = self.payloads.append
         self.start_records = True
+        self.mask: Mask | None = None
         self.dropped: list[str] = []
         self.reported: list[tuple[BaseException, str]] = []
         self.secured = 0
@@ -32,7 +34,7 @@ class Recording:
     def report(self, problem: BaseException, doing: str) -> None:
         self.reported.append((problem, doing))
 
-    def secure(self) -> None:
+    def secure(self, *, delivers: bool = False) -> None:
         self.secured += 1
 
     def sync(self, timeout: float = 5.0) -> bool:

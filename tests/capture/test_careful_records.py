@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hush_core.capture.record import encode, encoder, rescue
+from hush_core.capture.record import encode, encode_value, encoder, rescue
 from hush_core.capture.snapshot import decode_carefully, encode_carefully
 from hush_core.model import NODE, NODE_FIELDS
 
@@ -519,6 +519,29 @@ def test_a_raised_recursion_limit_takes_the_careful_way_where_a_cycle_would_cras
     finally:
         sys.setrecursionlimit(before)
     assert field(payload, "input_data") == ["… [cycle]"]
+
+
+def test_what_was_encoded_before_is_read_again_when_the_rest_of_its_record_is_walked() -> None:
+    """As the inputs of a node without a start record are, and the items of a stream, beside an odd output."""
+    fields = node(input_data=msgspec.Raw(encode_value({"a": {1: [2]}})), output_data=[msgspec.Raw(b"\xa1a"), 2**70])
+    payload = encode(fields)
+    assert field(payload, "input_data") == {"a": {"1": [2]}}
+    assert field(payload, "output_data") == ["a", str(2**70)]
+
+
+def test_what_was_encoded_in_some_other_way_is_kept_as_bytes() -> None:
+    assert recorded([msgspec.Raw(b'{"a": 1}'), msgspec.Raw(b"\x92\x01")]) == [
+        b'{"a": 1}',
+        [1, "… [truncated: 2 items]"],
+    ]
+
+
+def test_a_struct_is_recorded_under_the_names_that_msgspec_writes() -> None:
+    class Renamed(msgspec.Struct):
+        a: Any = msgspec.field(name="x-a")
+
+    assert recorded(Renamed(1j)) == {"x-a": "1j"}
+    assert field(encode(node(input_data=Renamed(1))), "input_data") == {"x-a": 1}
 
 
 def test_a_record_shares_nothing_with_the_objects_it_was_made_of() -> None:
