@@ -63,7 +63,7 @@ def _variables(python_path: str | None) -> dict[str, str]:
 def _hand_over(directory: Path, journal: str) -> None:
     """Another writer is at work: it gets the environment of the app that started this one."""
     from hush_core.background.doorbell import connect
-    from hush_core.background.supervisor import environment_message
+    from hush_core.background.launch import environment_message
 
     with contextlib.suppress(OSError), connect(directory, 1.0) as connection:  # it ends: nobody is left to take it
         connection.sendall(environment_message(journal))

@@ -122,9 +122,15 @@ class Answers:
         return {"tried": stored_all and writer.delivery.tried(), "pending": writer.store.ledger.count_open()}
 
     def flush(self, request: _Request) -> _Request:
-        """Make what waits due now, for the `tracer` of a name or all; `variables` may bring what was missing."""
+        """Make what waits due now, for the `tracer` of a name or all; `variables` may bring what was missing.
+
+        `present` has tracers as they are configured now, each [name, type, config, target]: what waits for an older
+        configuration of the same name is delivered by them.
+        """
         writer = self._writer
         self.drain({"timeout_s": 1.0})
+        for tracer in request.get("present") or ():
+            writer.store.ledger.adopt(_key(*tracer))
         if request.get("variables") is not None:
             writer.delivery.environments.hand_over(0, _texts(request["variables"]))
         due, tracers = writer.store.ledger.flush_now(request.get("tracer"), time.time_ns())
@@ -141,26 +147,24 @@ class Answers:
 
         `where` has the fields of a `RequestFilter`; `cursor` is what the page before gave, null for the first.
         """
-        name, kind, config, target = request["tracer"]
+        key = _key(*request["tracer"])
         wanted = msgspec.convert(request.get("where") or {}, RequestFilter)
         store = self._writer.store
         if request.get("cursor") is None:
             self.drain({"timeout_s": 1.0})
-        if request.get("variables") is not None and request.get("origin"):
-            lane = store.lane(_key(name, kind, config, target), request["origin"])
-            self._writer.delivery.environments.hand_over(lane.origin, _texts(request["variables"]))
-        lane = store.lane(_key(name, kind, config, target), request.get("origin"))
         limit = min(int(request.get("limit", _PAGE_MAX)), _PAGE_MAX)
         page = oldest_settled(store.connection, wanted, limit=limit, after=request.get("cursor"))
         if not page:
             return {"queued": 0, "seen": 0, "cursor": None}
         ids = [row for row, _ in page]
-        if request.get("dry_run"):
-            queued = store.ledger.count_new(lane, ids, again=bool(request.get("again")))
-        else:
-            queued = store.ledger.send_again(lane, ids, time.time_ns(), again=bool(request.get("again")))
+        chosen = store.ledger.to_send(key.name, ids, again=bool(request.get("again")))
+        if chosen and not request.get("dry_run"):
+            lane = store.lane(key, request.get("origin"))
+            if request.get("variables") is not None:
+                self._writer.delivery.environments.hand_over(lane.origin, _texts(request["variables"]))
+            store.ledger.send_again(lane, chosen, time.time_ns())
         last, recorded_ns = page[-1]
-        return {"queued": queued, "seen": len(page), "cursor": [recorded_ns, last]}
+        return {"queued": len(chosen), "seen": len(page), "cursor": [recorded_ns, last]}
 
 
 def _key(name: object, kind: object, config: object, target: object) -> TracerKey:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from hush_core.background.launch import environment_message
+from hush_core.background.launch import origin as origin
+from hush_core.background.launch import start_writer as start_writer
 from hush_core.errors import StoreError
 from hush_core.journal.appender import Journal
 from hush_core.journal.format import journal_directory as journal_directory
@@ -28,20 +30,6 @@ _RING_AGAIN_S: Final = 0.05
 #: After one start of a writer, how long before another: doubled for as long as none answers.
 _START_AGAIN_S: Final = 0.25
 _START_AGAIN_MAX_S: Final = 30.0
-#: The shell's part: run the writer until it ends by itself (a status above 128 is death by a signal). One that is
-#: killed again and again is started later and later, and in the end no more; then the next ring starts one.
-_KEEP_RUNNING: Final = (
-    '(n=0; while t=$(date +%s); "$@"; [ $? -gt 128 ] && [ $n -lt 60 ]; do '
-    "[ $(($(date +%s) - t)) -lt 5 ] || n=0; sleep $((n / 10)).1; n=$((n + 1)); done) >/dev/null & echo $!"
-)
-#: `python -m hush_core.background`, with folders to find packages in behind the standard library (some hold old
-#: copies of parts of it), and without the working folder.
-_BOOT: Final = (
-    "import os, sys; sys.path.remove(''); "
-    "at = next((n for n, p in enumerate(sys.path) if p.endswith(('site-packages', 'dist-packages'))), len(sys.path)); "
-    "sys.path[at:at] = [p for p in sys.argv[1].split(os.pathsep) if p not in sys.path]; del sys.argv[1:3]; "
-    "from hush_core.background.__main__ import main; sys.exit(main())"
-)
 #: How often a wait looks again, seconds.
 _LOOK_S: Final = 0.002
 
@@ -322,97 +310,6 @@ def _mask(settings: Any, problem: Exception | None, report: Callable[[BaseExcept
     return Mask(settings.keys, settings.plugins, report=report, unreadable=unreadable)
 
 
-def origin(config_path: Path | str | None) -> dict[str, Any]:
-    """Where this process's records come from, as plain JSON: what a delivery process is started with."""
-    from hush_core import __version__
-
-    return {
-        "hush": __version__,
-        "executable": sys.executable,
-        "python": sys.version.split()[0],
-        "path": [_plain(os.path.abspath(entry)) for entry in sys.path],
-        "cwd": _plain(_cwd()),
-        "config": _plain(str(config_path)) if config_path else None,
-    }
-
-
-def _plain(path: str | None) -> str | dict[str, str] | None:
-    """A path as JSON can hold it: its bytes, if they are no text."""
-    if path is None:
-        return None
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        import base64
-
-        return {"$bytes": base64.b64encode(os.fsencode(path)).decode()}
-    return path
-
-
-def environment_message(journal: str) -> bytes:
-    """The line that hands this process's environment over to the writer, for the requests of a journal."""
-    import json
-
-    from hush_core import __version__
-
-    request = {"verb": "environment", "hush": __version__, "journal": journal, "variables": dict(os.environ)}
-    return json.dumps(request).encode() + b"\n"
-
-
-def _cwd() -> str | None:
-    try:
-        return os.getcwd()
-    except OSError:
-        return None
-
-
-def start_writer(
-    db_path: Path, config_path: Path | None = None, *, may_prune: bool = True, journal: str | None = None
-) -> int:
-    """Start a writer process, detached: not a child of this process, in a session of its own, with none of its files.
-
-    Returns at once; of two that are started together one gives way. Gives the id of the process that keeps it running.
-    Raises OSError if no process can be started.
-
-    :param may_prune: False: it deletes nothing, whatever the settings say.
-    :param journal: of this process, whose environment it inherits.
-    """
-    import subprocess
-
-    import msgspec
-    import xxhash
-
-    # What the writer imports must be found as this process found it, whatever put it on sys.path; but not the rest of
-    # this sys.path, where a module of the user's could hide one of the standard library.
-    packages = dict.fromkeys(
-        str(Path(module.__file__ or "").parents[1]) for module in (sys.modules["hush_core"], msgspec, xxhash)
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-c", _BOOT, os.pathsep.join(packages), "hush_core.background", str(db_path)]
-    if config_path is not None:
-        command += ["--config", str(config_path)]
-    if not may_prune:
-        command += ["--no-prune"]
-    if journal is not None:
-        command += ["--journal", journal]
-    if "PYTHONPATH" in os.environ:  # the app's own, for the delivery processes
-        command += ["--python-path", os.environ["PYTHONPATH"]]
-    with _starting:
-        shell = subprocess.run(
-            ["/bin/sh", "-c", _KEEP_RUNNING, "hush", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-            env=environment,
-            check=False,
-        )
-    if not shell.stdout:
-        raise OSError(f"the shell that was to keep it running ended with status {shell.returncode}")
-    return int(shell.stdout)
-
-
 def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:
     """Ask the database's writer something, starting one if none runs. See `hush_core.background.answers` for the verbs.
 
@@ -455,10 +352,7 @@ def _resolve(db_path: Path | str | None) -> Path:
 
 _backgrounds: dict[Path, Background] = {}
 _lock = threading.RLock()  # reentrant: a signal handler may record while this process opens its first journal
-#: Held while a writer is started, and by every fork: a child that was forked in between would hold the pipes by which
-#: the start is followed, and keep the thread that waits for their end for as long as it lives.
-_starting = threading.RLock()
-#: How long a fork waits for a start, which takes milliseconds.
+#: How long a fork waits for settings that are being read.
 _FORK_PATIENCE_S: Final = 1.0
 
 
@@ -493,18 +387,16 @@ def _before_fork() -> None:
     for background in list(_backgrounds.values()):
         if background.mask is not None:
             background.mask.load()
-    _starting.acquire(timeout=_FORK_PATIENCE_S)
 
 
 def _after_fork_in_parent() -> None:
-    for lock in (_starting, _lock):
-        with contextlib.suppress(RuntimeError):  # it was not to be had in time
-            lock.release()
+    with contextlib.suppress(RuntimeError):  # it was not to be had in time
+        _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _lock, _starting
-    _lock, _starting = threading.RLock(), threading.RLock()
+    global _lock
+    _lock = threading.RLock()
 
 
 atexit.register(_at_exit)

@@ -43,8 +43,9 @@ def flush(context: click.Context, name: str | None, wait: bool, timeout_s: float
     """Have everything that waits for a tracer tried now, whatever it waits for: its next attempt, a backend that was
     down, somebody who had to put something right.
 
-    What this command has in its environment variables is there for the deliveries, so it can bring a key that was
-    missing. With --wait the exit code is 1 while something is left undelivered; dead letters do not count as left, and
+    The tracers are those of the settings as they are now, also for what was recorded before they were changed; and what
+    this command has in its environment variables is there for the deliveries, so it can bring a key that was missing.
+    With --wait the exit code is 1 while something is left undelivered; dead letters do not count as left, and
     are named.
 
     \b
@@ -65,7 +66,8 @@ def flush(context: click.Context, name: str | None, wait: bool, timeout_s: float
     before = group(load_tracers(db_path))
     if name is not None:
         check_name(name, before)
-    answer = control(db_path, {"verb": "flush", "tracer": name, "variables": dict(os.environ)}, _ASK_S)
+    request = {"verb": "flush", "tracer": name, "variables": dict(os.environ), "present": _present(name, db_path)}
+    answer = control(db_path, request, _ASK_S)
     following = _Following(db_path, name, before)
     due = max(int(answer["due"]), following.left)  # the one leaves out what is under way, the other what is done by now
     if wait:
@@ -75,6 +77,22 @@ def flush(context: click.Context, name: str | None, wait: bool, timeout_s: float
     else:
         _print(following, due, wait, timeout_s)
     context.exit(1 if wait and following.left else 0)
+
+
+def _present(name: str | None, db_path: Path) -> list[list[Any]]:
+    """The tracers of the settings as they are now. One that is wrong is named, and stops none of the others."""
+    from hush_core.cli.present import present_tracers
+    from hush_core.config import load_config
+    from hush_core.errors import HushError
+
+    found = []
+    for each in load_config().tracers:
+        if name in (None, each):
+            try:
+                found += present_tracers((each,), db_path)
+            except HushError as problem:
+                click.echo(f"What waits for {each} goes by its settings of before: {problem}", err=True)
+    return found
 
 
 class _Following:

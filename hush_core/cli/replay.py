@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,21 +62,15 @@ def replay(names: tuple[str, ...], again: bool, dry_run: bool, as_json: bool, db
 
 def _targets(names: tuple[str, ...], db_path: Path) -> list[list[Any]]:
     """To whom: [name, type, config, target] of the tracer, or of each if the name stands for several."""
-    from hush_core import get_tracer
+    from hush_core.cli.present import present_tracers
     from hush_core.errors import ConfigError
-    from hush_core.model import LOCAL_TARGET
 
-    # A tracer of the app's own is found where the app is, in the working folder, as a rule; `hush` looks elsewhere by
-    # itself. Last, so that nothing there hides a module that is installed.
-    with suppress(OSError):  # the folder has been deleted
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
-    targets = [target[:4] for target in get_tracer(*names)._due(Path(os.path.realpath(db_path)))]
-    if all(target == LOCAL_TARGET for *_, target in targets):
+    targets = present_tracers(names, db_path)
+    if not targets:
         raise ConfigError(
             f"The tracer {' '.join(names)!r} keeps requests in this database, where they are: there is nothing to send."
         )
-    return [target for target in targets if target[3] != LOCAL_TARGET]
+    return targets
 
 
 def _replay(target: list[Any], db_path: Path, where: dict[str, Any], *, again: bool, dry_run: bool) -> dict[str, Any]:
@@ -104,14 +97,14 @@ def _pages(db_path: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     from hush_core.background.supervisor import control, origin
     from hush_core.config import find_config
 
-    # The variables go with the first page alone: the writer keeps them.
+    # The variables go until something was made due with them: from then on the writer has them.
     cursor: list[int] | None = None
     variables: dict[str, str] | None = dict(os.environ)
     while True:
         more = {"origin": origin(find_config()), "variables": variables, "cursor": cursor}
         page = control(db_path, {**request, **more}, _ASK_S)
         yield page
-        cursor, variables = page["cursor"], None
+        cursor, variables = page["cursor"], None if page["queued"] else variables
         if cursor is None:
             return
 

@@ -29,8 +29,8 @@ from hush_core.delivery.schedule import (
     after_misconfiguration,
     backoff_s,
 )
+from hush_core.secret import names_in
 from hush_core.store.ledger import Claim, Lane, Ledger, Release, TracerRow
-from hush_core.tracers.secret import names_in
 
 #: Deliveries that a process has at once, when its backend is well.
 _WINDOW: Final = 200

@@ -90,7 +90,7 @@ def _prepare(setup: Setup, channel: Channel, output: Output) -> Attempts:
     from hush_core.delivery.attempt import Attempts
     from hush_core.delivery.flush_data import Tracer
     from hush_core.plugins.host import get_host
-    from hush_core.tracers.secret import resolve, secrets_folder
+    from hush_core.secret import resolve, secrets_folder
 
     db_path = Path(setup.db_path)
     resolved = resolve(setup.config, os.environ, secrets_folder(db_path))

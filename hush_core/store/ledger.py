@@ -46,6 +46,7 @@ VALUES (?, ?, ?, '{PENDING}', ?, ?)
 ON CONFLICT (request, tracer) DO UPDATE SET status = '{PENDING}', origin = excluded.origin, attempts = 0,
     due_ns = excluded.due_ns, next_attempt_ns = excluded.next_attempt_ns, last_error = NULL, flushed_ns = NULL
 WHERE delivery.status IN ('{FLUSHED}', '{DEAD}', '{SKIPPED}')"""
+_KEY_COLUMNS: Final = "(tracer_name, tracer_type, target, tracer_config)"
 #: The total of a tracer that each final status adds to.
 _TOTALS: Final = {FLUSHED: "sent", DEAD: "failed", SKIPPED: "skipped"}
 
@@ -117,13 +118,16 @@ class Ledger:
 
     def tracer(self, key: TracerKey) -> int:
         """The row of a tracer, made if it is new. Within a transaction of the caller's."""
-        known = self._ids.get(key)
+        known = self._ids.get(key) or self._find(key)
         if known is None:
-            columns = "(tracer_name, tracer_type, target, tracer_config)"
-            self._connection.execute(f"INSERT OR IGNORE INTO tracer {columns} VALUES (?, ?, ?, ?)", key)
-            row = self._connection.execute(f"SELECT id FROM tracer WHERE {columns} = (?, ?, ?, ?)", key).fetchone()
-            known = self._ids[key] = int(row[0])
+            sql = f"INSERT INTO tracer {_KEY_COLUMNS} VALUES (?, ?, ?, ?) RETURNING id"
+            known = int(self._connection.execute(sql, key).fetchone()[0])
+        self._ids[key] = known
         return known
+
+    def _find(self, key: TracerKey) -> int | None:
+        row = self._connection.execute(f"SELECT id FROM tracer WHERE {_KEY_COLUMNS} = (?, ?, ?, ?)", key).fetchone()
+        return None if row is None else int(row[0])
 
     def add(self, status: str, lane: Lane, requests: list[tuple[int, str | None]], now_ns: int) -> None:
         """Note what is due, or settled at once. Within a transaction of the caller's. A pair that is there stays.
@@ -235,6 +239,24 @@ class Ledger:
             ).fetchone()
         return int(due), set(tracers)
 
+    def adopt(self, key: TracerKey) -> int:
+        """Have a tracer as it is configured now deliver what waits for an older configuration of the same name.
+
+        Dead letters go with it. Gives how many are its own now; one that it has itself already is given up.
+        """
+        marks = "SELECT id FROM tracer WHERE tracer_name = ? AND id <> ?"
+        waits = f"tracer IN ({marks}) AND status IN ('{PENDING}', '{DEAD}')"
+        known = self._find(key) or 0
+        if not self._all(f"SELECT 1 FROM delivery WHERE {waits} LIMIT 1", (key.name, known)):
+            return 0
+        with self._transaction():
+            new = self.tracer(key)
+            sql = f"UPDATE OR IGNORE delivery SET tracer = ? WHERE {waits} RETURNING origin"
+            moved = self._all(sql, (new, key.name, new))
+            self._connection.execute(f"DELETE FROM delivery WHERE {waits}", (key.name, new))
+        self._new_lanes.update(Lane(new, origin) for (origin,) in moved)
+        return len(moved)
+
     def redrive(self, name: str | None, request_id: str | None, now_ns: int) -> int:
         """Make dead letters due again, with a fresh count of attempts."""
         with self._transaction():
@@ -252,25 +274,24 @@ class Ledger:
         self._new_lanes.update(Lane(*row) for row in number)
         return len(number)
 
-    def send_again(self, lane: Lane, requests: list[int], now_ns: int, *, again: bool) -> int:
-        """Make stored requests due to a tracer: those it never got, or with ``again`` also those that are settled."""
-        rows = [(request, *lane, now_ns, now_ns) for request in requests]
-        with self._transaction():
-            if again:
-                queued = self._connection.executemany(_SEND_AGAIN, rows).rowcount
-            else:
-                fresh = [(request, *lane, PENDING, now_ns, None, now_ns, None) for request in requests]
-                queued = self._connection.executemany(_INSERT, fresh).rowcount
-        self._new_lanes.add(lane)
-        return int(queued)
-
-    def count_new(self, lane: Lane, requests: list[int], *, again: bool) -> int:
-        """How many of these `send_again` would make due."""
+    def to_send(self, name: str, requests: list[int], *, again: bool) -> list[int]:
+        """Which of these requests a replay to a tracer of a name sends: those that no tracer of that name was due, or
+        with ``again`` those that are not waiting for one now.
+        """
         marks = ", ".join(map(str, requests))
-        keep = f" AND status IN ('{PENDING}', '{FLUSHING}')" if again else ""
-        sql = f"SELECT count(*) FROM delivery WHERE tracer = ? AND request IN ({marks}){keep}"
-        (left_out,) = self._connection.execute(sql, (lane.tracer,)).fetchone()
-        return len(requests) - int(left_out)
+        waiting = f" AND d.status IN ('{PENDING}', '{FLUSHING}')" if again else ""
+        sql = (
+            "SELECT d.request FROM delivery d JOIN tracer t ON t.id = d.tracer"
+            f" WHERE t.tracer_name = ? AND d.request IN ({marks}){waiting}"
+        )
+        left_out = {request for (request,) in self._all(sql, (name,))}
+        return [request for request in requests if request not in left_out]
+
+    def send_again(self, lane: Lane, requests: list[int], now_ns: int) -> None:
+        """Make these stored requests due to a tracer, whatever had become of them there."""
+        with self._transaction():
+            self._connection.executemany(_SEND_AGAIN, [(request, *lane, now_ns, now_ns) for request in requests])
+        self._new_lanes.add(lane)
 
     def count_open(self) -> int:
         """How many deliveries are pending or under way."""

@@ -162,6 +162,8 @@ class TraceStore:
         :param target: "module:Class" of the tracer; if not given, it is found among the plugins by its type.
         :param policy: which requests the tracer wants, see `hush_core.store.policy`; all if not given.
         """
+        if target is None and tracer_config:  # not of a BaseTracer, which has taken its secrets out
+            tracer_config = self._without_secrets(tracer_config)
         self.record((
             REQUEST_COMPLETE, request_id, tracer_type, tracer_config, tags,
             tracer_type if tracer_name is None else tracer_name, workflow_name, user_id, session_id, status, error,
@@ -170,6 +172,21 @@ class TraceStore:
         if self._too_deep:
             self._count_lost()
         self.background.secure(delivers=tracer_type != LOCAL_TRACER)
+
+    def _without_secrets(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A tracer's configuration as it may be stored: literal secrets are kept apart."""
+        from hush_core.secret import seal, secrets_folder, withhold
+
+        try:
+            return seal(config, secrets_folder(self._db_path))
+        except Exception as problem:
+            self.background.report(
+                problem, "keeping a tracer's secrets (what is recorded meanwhile cannot be delivered)"
+            )
+        try:
+            return withhold(config)
+        except Exception:
+            return {}  # nothing that could be looked through for secrets
 
     def record(self, fields: tuple[Any, ...]) -> None:
         """Record anything that `hush_core.model` lays out. When this returns, it survives the death of the process."""

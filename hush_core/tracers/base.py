@@ -14,9 +14,9 @@ import msgspec
 from hush_core.capture.trace import Trace
 from hush_core.errors import ConfigError
 from hush_core.model import COMPLETED, FAILED
+from hush_core.secret import redacted, seal, secrets_folder, withhold
 from hush_core.store.trace_store import get_store
 from hush_core.tracers.legacy import record_legacy_traces
-from hush_core.tracers.secret import redacted, seal, secrets_folder, withhold
 
 if TYPE_CHECKING:
     from hush_core.store.trace_store import TraceStore

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hush_core.errors import ConfigError, HushError, closest
+from hush_core.secret import malformed_reference, redacted
 from hush_core.tracers.base import BaseTracer
 from hush_core.tracers.fan_out import FanOutTracer
-from hush_core.tracers.secret import malformed_reference, redacted
 
 if TYPE_CHECKING:
     from hush_core.config import Config, TracerSettings

@@ -92,6 +92,15 @@ def test_what_is_inserted_is_in_the_database_after_sync() -> None:
     assert [each.request_id for each in store.iter_requests()] == ["r"]
 
 
+def test_the_secrets_of_an_engines_own_tracer_are_kept_apart_from_the_database(tmp_path: Path) -> None:
+    store = get_store()
+    store.mark_request_complete("r", "LocalTracer", {"url": "http://x", "api_key": "sk-very-secret"})
+    assert store.sync(10)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and b"sk-very-secret" in path.read_bytes()]
+    assert [path.parent.name for path in files] == ["secrets"]
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+
+
 @pytest.mark.parametrize(
     "when",
     [

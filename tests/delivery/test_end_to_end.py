@@ -140,6 +140,18 @@ def test_a_wrong_key_waits_for_somebody_and_is_named(place: Place, backend: Back
     place.wait_for(FLUSHED, ["r-1"])
 
 
+def test_what_waits_for_a_backend_that_moved_is_delivered_by_the_settings_as_they_are_now(
+    place: Place, backend: Backend
+) -> None:
+    place.settings('[tracers.prod]\ntype = "jsonl"\nurl = "http://127.0.0.1:9/"')  # the discard port: nobody is there
+    place.record("r-1")
+    place.wait_for_error("no answer", "r-1")
+    to_backend(place, backend)
+    done = place.hush("flush", "--wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    place.wait_for(FLUSHED, ["r-1"])
+
+
 def test_a_request_that_its_backend_refuses_is_a_dead_letter_and_can_be_redriven(
     place: Place, backend: Backend
 ) -> None:

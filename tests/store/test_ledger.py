@@ -9,29 +9,15 @@ import msgspec
 import pytest
 
 from hush_core.model import REQUEST_COMPLETE
-from hush_core.store.ledger import Claim, Lane, Release
+from hush_core.store.ledger import Claim, Lane, Release, TracerKey
 from hush_core.store.sqlite import JournalState, Slice, SqliteStore
 
 SECOND = 1_000_000_000
 
 
-def complete(request_id: str, tracer: str, policy: object = None) -> bytes:
-    fields = (
-        request_id,
-        "MyTracer",
-        {"url": "x"},
-        None,
-        tracer,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        "m:MyTracer",
-        policy,
-    )
-    return msgspec.msgpack.encode((REQUEST_COMPLETE, *fields))
+def complete(request_id: str, tracer: str, config: dict[str, str] | None = None) -> bytes:
+    record = [REQUEST_COMPLETE, request_id, "MyTracer", config or {"url": "x"}, None, tracer, *[None] * 6, "m:MyTracer"]
+    return msgspec.msgpack.encode(record)
 
 
 class Deliveries:
@@ -42,9 +28,18 @@ class Deliveries:
         self.ledger = self.store.ledger
         records = [complete("r1", "a"), complete("r2", "a"), complete("r2", "b")]
         records.append(msgspec.msgpack.encode((REQUEST_COMPLETE, "r3", "LocalTracer", {}, None)))
-        state = JournalState("00" * 16, 1, 0, 0, 512, first=1)
-        self.store.put([Slice(state, records, None)], keep_refused=lambda *_: pytest.fail("a record was refused"))
+        self._position: tuple[int, int] | None = None
+        self.store.put([self.slice(*records)], keep_refused=lambda *_: pytest.fail("a record was refused"))
         (self.now,) = self.one("SELECT max(due_ns) + 1 FROM delivery")
+
+    def slice(self, *records: bytes) -> Slice:
+        """The next records of the one journal."""
+        since, self._position = self._position, (0, 512 if self._position is None else self._position[1] + 1)
+        return Slice(JournalState("00" * 16, 1, 0, *self._position, first=1), list(records), since)
+
+    def requests(self) -> list[int]:
+        """The rows of the requests, in the order in which they came."""
+        return [row[0] for row in self.store.connection.execute("SELECT id FROM request ORDER BY id")]
 
     def one(self, sql: str) -> tuple[int, ...]:
         row: tuple[int, ...] = self.store.connection.execute(sql).fetchone()
@@ -164,28 +159,50 @@ def test_flush_now_lifts_every_wait_of_a_tracer(due: Deliveries) -> None:
 
 
 def test_a_stored_request_can_be_sent_to_a_tracer_that_never_got_it(due: Deliveries) -> None:
-    requests = [row[0] for row in due.store.connection.execute("SELECT id FROM request ORDER BY id")]
-    assert due.ledger.send_again(due.lane("b"), requests, due.now, again=False) == 2
+    requests = due.requests()
+    missing = due.ledger.to_send("b", requests, again=False)
+    assert missing == [requests[0], requests[2]]
+    due.ledger.send_again(due.lane("b"), missing, due.now)
     assert len(due.claim("b")) == 3
 
 
 def test_what_was_delivered_is_sent_again_only_on_request_and_what_is_under_way_is_not(due: Deliveries) -> None:
     (claim,) = due.claim("b")
-    assert due.ledger.send_again(due.lane("b"), [claim.request], due.now, again=True) == 0
+    assert due.ledger.to_send("b", [claim.request], again=True) == []
     due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now)
-    assert due.ledger.send_again(due.lane("b"), [claim.request], due.now, again=False) == 0
-    assert due.ledger.send_again(due.lane("b"), [claim.request], due.now, again=True) == 1
+    assert due.ledger.to_send("b", [claim.request], again=False) == []
+    assert due.ledger.to_send("b", [claim.request], again=True) == [claim.request]
+    due.ledger.send_again(due.lane("b"), [claim.request], due.now)
     (again,) = due.claim("b")
     assert again.attempt == 1
 
 
-def test_a_dry_run_counts_what_would_be_sent_again(due: Deliveries) -> None:
-    requests = [row[0] for row in due.store.connection.execute("SELECT id FROM request ORDER BY id")]
-    assert due.ledger.count_new(due.lane("b"), requests, again=False) == 2
-    assert due.ledger.count_new(due.lane("b"), requests, again=True) == 2
-    (claim,) = due.claim("b")
-    due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now)
-    assert due.ledger.count_new(due.lane("b"), requests, again=True) == 3
+def test_a_replay_goes_by_the_tracers_name_and_not_by_its_configuration(due: Deliveries) -> None:
+    due.store.put([due.slice(complete("r1", "b", config={"url": "old"}))], keep_refused=pytest.fail)
+    requests = due.requests()
+    assert due.ledger.to_send("b", requests, again=False) == requests[2:]
+
+
+def test_a_tracer_as_it_is_now_adopts_what_waits_for_older_configurations(due: Deliveries) -> None:
+    (dead,) = due.claim("b")
+    due.release("b", Release(dead, "failed", "404: moved"))
+    new = TracerKey("b", "MyTracer", "m:MyTracer", '{"url":"new"}')
+    due.store.put(
+        [due.slice(complete("r2", "b", config={"url": "new"}), complete("r1", "b"))], keep_refused=pytest.fail
+    )
+    due.ledger.take_new_lanes()
+    assert due.ledger.adopt(new) == 1  # "r1"; of "r2" it has one of its own
+    with due.store._transaction(durable=False):
+        lane = Lane(due.ledger.tracer(new), 0)
+    assert due.ledger.take_new_lanes() == {lane}
+    claims = due.ledger.claim(lane, now_ns=due.now + SECOND, lease_s=60, limit=10)
+    assert sorted(claim.request for claim in claims) == due.requests()[:2]
+    assert due.one("SELECT count(*) FROM delivery JOIN tracer t ON t.id = tracer WHERE tracer_name = 'b'") == (2,)
+
+
+def test_nothing_is_made_for_a_tracer_that_has_nothing_to_adopt(due: Deliveries) -> None:
+    assert due.ledger.adopt(TracerKey("c", "MyTracer", "m:MyTracer", "{}")) == 0
+    assert due.one("SELECT count(*) FROM tracer WHERE tracer_name = 'c'") == (0,)
 
 
 def test_open_deliveries_are_those_that_are_pending_or_under_way(due: Deliveries) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from hush_core import BaseTracer, LocalTracer, get_store
 from hush_core.model import LOCAL_TARGET
+from hush_core.secret import resolve, secrets_folder
 from hush_core.tracers.fan_out import FanOutTracer
-from hush_core.tracers.secret import resolve, secrets_folder
 
 SECRET = "hunter2-is-a-secret"
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hush_core import ConfigError, MissingVariableError
-from hush_core.tracers.secret import (
+from hush_core.secret import (
     Resolved,
     is_secret_name,
     literal_secrets,
@@ -134,7 +134,7 @@ def test_secrets_are_kept_for_their_owner_alone(folder: Path) -> None:
 
 def test_a_secret_has_the_same_name_in_every_process_and_another_in_every_database(tmp_path: Path) -> None:
     def sealed_by_another_process(folder: Path) -> str:
-        code = "import sys; from hush_core.tracers.secret import seal; from pathlib import Path\n"
+        code = "import sys; from hush_core.secret import seal; from pathlib import Path\n"
         code += "print(seal({'key': 'sk-1'}, Path(sys.argv[1]))['key'])"
         return subprocess.run(
             [sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True, check=True
@@ -147,7 +147,7 @@ def test_a_secret_has_the_same_name_in_every_process_and_another_in_every_databa
 
 
 def test_processes_that_seal_at_once_agree(tmp_path: Path) -> None:
-    code = "import sys; from hush_core.tracers.secret import seal; from pathlib import Path\n"
+    code = "import sys; from hush_core.secret import seal; from pathlib import Path\n"
     code += "sys.stdin.read(1); print(seal({'key': 'sk-1'}, Path(sys.argv[1]))['key'])"
     processes = [
         subprocess.Popen(
