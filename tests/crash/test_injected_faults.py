@@ -32,12 +32,15 @@ FEW: Final = history(20, (60, 700))
 
 @pytest.fixture(autouse=True)
 def strace() -> None:
-    """Where strace is not, or may not trace, these faults are not tried; as root they must be."""
+    """Where strace is not, or may not trace, these faults are not tried; as root they must be, or the test fails."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("strace needs Linux")
+    give_up = pytest.fail if os.geteuid() == 0 else pytest.skip
     if shutil.which("strace") is None:
-        pytest.skip("these faults need strace: apt-get install strace")
+        give_up("these faults need strace: apt-get install strace")
     tried = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
-        pytest.skip(f"strace may not trace here: {tried.stderr.strip()}")
+        give_up(f"strace may not trace here: {tried.stderr.strip()}")
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-import pytest
-
 from .app import App, kill, whole
 
 TASKS = """
@@ -27,7 +25,6 @@ if __name__ != "__main__" and "worker" in sys.argv:
 
 
 def test_celery_prefork_workers_record_every_task(app: App) -> None:
-    pytest.importorskip("celery")
     app.script(TASKS, "tasks.py")
     options = ("--pool=prefork", "--concurrency=2", "--max-tasks-per-child=3", "--loglevel=WARNING")
     more = ("--without-gossip", "--without-mingle", "--without-heartbeat")

@@ -416,7 +416,6 @@ def test_workers_of_a_preloading_server_record_and_leave_with_it(app: App) -> No
 
 
 def test_gunicorn_with_preloaded_app_records_every_request(app: App) -> None:
-    pytest.importorskip("gunicorn")
     app.script(
         """
         answer("preload", 0)
