@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _MOST: Final = 64
+#: What a shell says of itself: the writer is started by one. A change in these is none.
+_OF_THE_SHELL: Final = frozenset({"OLDPWD", "PWD", "SHLVL", "_"})
 
 
 class Environments:
@@ -25,7 +27,7 @@ class Environments:
 
     def hand_over(self, origin: int, variables: Mapping[str, str]) -> bool:
         """An app, or a command, says what its variables are. True if that is news."""
-        is_new = self._by_origin.get(origin) != variables
+        is_new = _told(self._by_origin.get(origin)) != _told(variables)
         self._by_origin[origin] = dict(variables)
         self._by_origin.move_to_end(origin)
         while len(self._by_origin) > _MOST:
@@ -45,3 +47,9 @@ class Environments:
         others = [found for key, found in reversed(self._by_origin.items()) if key != origin]
         candidates = [*([mine] if mine is not None else []), self._own, *others]
         return dict(next((found for found in candidates if names <= found.keys()), candidates[0]))
+
+
+def _told(variables: Mapping[str, str] | None) -> dict[str, str] | None:
+    if variables is None:
+        return None
+    return {name: value for name, value in variables.items() if name not in _OF_THE_SHELL}

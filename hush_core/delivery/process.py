@@ -154,8 +154,7 @@ class DeliveryProcess:
         deadline = time.monotonic() + (_GONE_S if self._has_ended else 0.0)
         while not (exited := self._has_exited()) and time.monotonic() < deadline:
             time.sleep(0.001)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self._kill_group()
         self._socket.close()
         deadline = time.monotonic() + _GONE_S
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -170,5 +169,11 @@ class DeliveryProcess:
         self._socket.close()
 
     def is_gone(self) -> bool:
-        """Whether it has been reaped: no zombie is left."""
+        """Whether it has been reaped, and with it what it had started: neither a zombie nor a child of a tracer is left."""
+        if self._process.returncode is None and self._has_exited():
+            self._kill_group()  # before it is reaped: see `end`
         return self._process.poll() is not None
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)

@@ -22,10 +22,10 @@ from .place import FLUSHED, PENDING, SOON_S, Place
 
 #: The `[delivery] timeout` of a trial.
 _TIMEOUT_S: Final = 2.0
-#: How long a delivery may take from the end of its request to the backend while another tracer misbehaves. The machine
-#: is shared.
-_USUALLY_S: Final = 0.5
-_ALWAYS_S: Final = 5.0
+#: How long a delivery may take from the end of its request to the backend while another tracer misbehaves: usually less
+#: than one attempt of that. It takes milliseconds; but the machine is shared, and deliveries give way to all else.
+_USUALLY_S: Final = 1.5
+_ALWAYS_S: Final = 10.0
 
 #: Records for both tracers until its input ends; says of each request when it was complete, and how long that took.
 APP: Final = """
@@ -170,7 +170,7 @@ def test_a_tracer_that_misbehaves_delays_nothing_but_its_own_deliveries(
     # Nothing is left of its processes. (A zombie is one for as long as the writer takes to look.)
     wait_until(lambda: not place.zombies(), "the writer to reap its children")
     end_writer(place)
-    wait_until(lambda: not place.running(), f"all to end; there are {place.running()}", 15.0)
+    wait_until(lambda: not place.running(), "the writer and all that it has started to end", 15.0)
 
 
 def end_writer(place: Place) -> None:
@@ -214,7 +214,8 @@ def test_a_tracer_that_fails_is_not_hammered(place: Place, backend: Backend) -> 
 
     def breaker_is_open() -> bool:
         [(retry_ns,)] = place.query("SELECT retry_ns FROM tracer WHERE tracer_name = 'bad'")
-        return int(retry_ns) > time.time_ns()
+        # What was handed over before is attempted, too.
+        return int(retry_ns) > time.time_ns() and not place.query("SELECT 1 FROM delivery WHERE status = 'flushing'")
 
     wait_until(breaker_is_open, "five failures in a row to open the breaker")
     attempts = place.folder / "attempts"
