@@ -113,6 +113,11 @@ def default_db_path() -> Path:
     return Path(_from_home(os.environ.get("HUSH_TRACES_DB") or "~/.hush/traces.db", "HUSH_TRACES_DB"))
 
 
+def resolve_db_path(db_path: Path | str | None = None) -> Path:
+    """The file that is meant by a path, or by none: one path for each database, whatever links lead to it."""
+    return Path(os.path.realpath(default_db_path() if db_path is None else db_path))
+
+
 def _from_home(path: str, variable: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):

@@ -25,6 +25,7 @@ from hush_core.config import (
     parse_duration,
     parse_size,
     plugin_settings,
+    resolve_db_path,
 )
 
 
@@ -188,6 +189,16 @@ def test_an_unknown_home_folder_is_an_error_that_says_what_to_set(monkeypatch: p
     monkeypatch.setenv("HUSH_TRACES_DB", "~nobody-of-that-name/traces.db")
     with pytest.raises(ConfigError, match="Set HOME, or HUSH_TRACES_DB to a full path"):
         default_db_path()
+
+
+def test_a_database_is_one_path_whatever_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    real = tmp_path / "data" / "traces.db"
+    for way in (tmp_path / "link" / "traces.db", "link/traces.db", "link/../data/traces.db"):
+        assert resolve_db_path(way) == real
+    monkeypatch.setenv("HUSH_TRACES_DB", str(tmp_path / "link" / "traces.db"))
+    assert resolve_db_path() == real
 
 
 # What settings mean

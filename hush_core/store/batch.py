@@ -44,13 +44,20 @@ _NO_VALUES: Final = [None, None, None, None]
 _NODE_KINDS: Final = (NODE, NODE_START, NODE_END)
 _ENDED: Final = (COMPLETED, FAILED, INTERRUPTED)
 
-#: Columns of a node row, by place, that the end of a node fills in after its start.
+#: The columns of a node row, by place.
 NODE_COLUMNS: Final = (
     "id", "request", "node_name", "parent_name", "context_id", "execution_order", "status", "start_ns", "end_ns",
     "duration_ms", "node_type", "level", "model", "prompt_tokens", "completion_tokens", "total_tokens",
     "cached_tokens", "reasoning_tokens", "cost_usd", "time_to_first_token_ms", "contain_generation", "error", "span",
     "parent_span",
 )  # fmt: skip
+_STATUS: Final = NODE_COLUMNS.index("status")
+_START: Final = NODE_COLUMNS.index("start_ns")
+_END: Final = NODE_COLUMNS.index("end_ns")
+_DURATION: Final = NODE_COLUMNS.index("duration_ms")
+_SPAN: Final = NODE_COLUMNS.index("span")
+#: Those that the end of a node fills in after its start.
+ENDED_COLUMNS: Final = slice(_STATUS, _SPAN)
 _Text = str | None
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
 _Real = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | None  # neither NaN nor infinite
@@ -307,19 +314,19 @@ class Batch:
         entry.node_count += 1
         self.nodes.append(row)
         # The end of a node that begins here may still fill these in, so a start always gets its row.
-        if values[1] is not None or values[2] is not None or values[1:] != _NO_VALUES or row[6] == NODE_RUNNING:
+        if values[1] is not None or values[2] is not None or values[1:] != _NO_VALUES or row[_STATUS] == NODE_RUNNING:
             self.payloads.append(values)
 
     def _end(self, row: list[Any], values: list[Any]) -> bool:
         """Join an end to its start. False if no start is known: then the end is the whole node."""
-        span = row[22]
+        span = row[_SPAN]
         begun = self.started.pop(span, None)
         if begun is not None:
             node, payload = begun
-            node[6:22] = [new if new is not None else old for new, old in zip(row[6:22], node[6:22], strict=True)]
-            payload[1:] = [new if new is not None else old for new, old in zip(values[1:], payload[1:], strict=True)]
-            if node[9] is None and node[7] is not None and node[8] is not None:
-                node[9] = (node[8] - node[7]) / 1e6
+            node[ENDED_COLUMNS] = _filled_in(node[ENDED_COLUMNS], row[ENDED_COLUMNS])
+            payload[1:] = _filled_in(payload[1:], values[1:])
+            if node[_DURATION] is None and node[_START] is not None and node[_END] is not None:
+                node[_DURATION] = (node[_END] - node[_START]) / 1e6
             return True
         node_id = self._open_nodes.get(span)
         if node_id is None or span in self.ended:
@@ -329,7 +336,7 @@ class Batch:
 
     def _end_left(self, entry: RequestEntry, row: list[Any], values: list[Any]) -> bool:
         """End a node that is stored as interrupted: it began in a process that is gone, and goes on in its child."""
-        span = row[22]
+        span = row[_SPAN]
         node_id = None if span in self.ended else self._left_node(entry.id, span)
         if node_id is None:
             return False
@@ -370,6 +377,10 @@ class Batch:
             self._settle(entry)
         name, kind, config, target, policy = _tracer(tracer_name, tracer_type, tracer_config, target, policy)
         self.due.append(Due(entry, name, kind, to_faithful_json(config) or "{}", target, policy, journal_id))
+
+
+def _filled_in(old: list[Any], new: list[Any]) -> list[Any]:
+    return [mine if yours is None else yours for mine, yours in zip(old, new, strict=True)]
 
 
 def _tracer(

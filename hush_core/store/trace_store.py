@@ -51,7 +51,9 @@ class TraceStore:
     __slots__ = ("__weakref__", "_append", "_background", "_db_path", "_encode", "_rescue", "_too_deep")
 
     def __init__(self, db_path: Path | str | None = None, *, background: Recorder | None = None) -> None:
-        self._db_path = _resolve(db_path)
+        from hush_core.config import resolve_db_path
+
+        self._db_path = resolve_db_path(db_path)
         # Loaded now: a signal handler that records while the first record is loading it would meet half of it.
         import_module("hush_core.background.supervisor")
         self._background = background
@@ -268,19 +270,15 @@ class TraceStore:
         return queries.iter_requests(self._db_path, **filters)
 
 
-def _resolve(db_path: Path | str | None) -> Path:
-    from hush_core.config import default_db_path
-
-    return Path(os.path.realpath(default_db_path() if db_path is None else db_path))
-
-
 #: The one store of each path, of this process.
 _stores: Final[dict[Path, TraceStore]] = {}
 
 
 def get_store(db_path: Path | str | None = None) -> TraceStore:
     """The store of a database, the same one for the same file. Safe over threads and forks."""
-    path = _resolve(db_path)
+    from hush_core.config import resolve_db_path
+
+    path = resolve_db_path(db_path)
     return _stores.get(path) or _stores.setdefault(path, TraceStore(path))
 
 

@@ -1,4 +1,4 @@
-"""The nodes of a request, and the nodes and requests that are new or have ended since the last look."""
+"""The nodes of a request, read in pages; and what a row of a node is made of."""
 
 from __future__ import annotations
 
