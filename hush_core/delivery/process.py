@@ -169,7 +169,7 @@ class DeliveryProcess:
         self._socket.close()
 
     def is_gone(self) -> bool:
-        """Whether it has been reaped, and with it what it had started: neither a zombie nor a child of a tracer is left."""
+        """Whether it has been reaped, and with it what it started: neither a zombie nor a tracer's child is left."""
         if self._process.returncode is None and self._has_exited():
             self._kill_group()  # before it is reaped: see `end`
         return self._process.poll() is not None
