@@ -93,7 +93,7 @@ def try_it(backend: Backend, code: str, wheel: str) -> None:
 
 def tracer() -> dict[str, Any]:
     """What `hush tracers` says of the one in the settings."""
-    found: list[dict[str, Any]] = json.loads(hush("tracers", "--json"))["tracers"]
+    found: list[dict[str, Any]] = json.loads(hush("tracers", "--json"))
     return next(each for each in found if each["name"] == "prod")
 
 

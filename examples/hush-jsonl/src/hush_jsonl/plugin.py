@@ -33,7 +33,8 @@ def hush_register_commands(cli: click.Group) -> None:
 def hush_mask(record: dict[str, Any]) -> dict[str, Any]:
     from hush_jsonl.address import mask_addresses
 
-    return mask_addresses(record)
+    masked: dict[str, Any] = mask_addresses(record)
+    return masked
 
 
 @hookimpl
