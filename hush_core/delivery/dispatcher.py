@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ from hush_core.background.problems import Problems
 from hush_core.delivery.clock import Clock, SystemClock
 from hush_core.delivery.environment import Environments
 from hush_core.delivery.process import Origin
-from hush_core.delivery.protocol import Begun, Job, Outcome, Ready, Settled, Setup, ToWriter, Unusable, Work
+from hush_core.delivery.protocol import Setup
 from hush_core.delivery.schedule import (
     CAP_S,
     RETRY_AFTER_MAX_S,
@@ -29,8 +29,9 @@ from hush_core.delivery.schedule import (
     after_misconfiguration,
     backoff_s,
 )
+from hush_core.delivery.traffic import Process, Traffic, Watch
 from hush_core.secret import names_in
-from hush_core.store.ledger import Claim, Lane, Ledger, Release, TracerRow
+from hush_core.store.ledger import Lane, Ledger, Release, TracerRow
 
 #: Deliveries that a process has at once, when its backend is well.
 _WINDOW: Final = 200
@@ -38,58 +39,13 @@ _WINDOW: Final = 200
 _PROCESSES: Final = 8
 #: How long a process that has nothing to do is kept: starting one, and importing an SDK, costs more than keeping it.
 _IDLE_S: Final = 30.0
-#: How long one may take to begin, seconds.
-_BEGINS_S: Final = 60.0
-#: How long one that hangs has to log where, seconds.
-_LAST_WORDS_S: Final = 0.2
 #: A lease is longer than any attempt; it matters only to a store whose writer does not know that it is alone.
 _LEASE_S: Final = 3600.0
 #: A next attempt that is further away than any wait: the clock has gone back.
 _TOO_FAR_NS: Final = int((RETRY_AFTER_MAX_S + CAP_S) * SECOND_NS)
 
 
-class Process(Protocol):
-    """What the dispatcher needs of a delivery process: `hush_core.delivery.process.DeliveryProcess` has it."""
-
-    @property
-    def pid(self) -> int: ...
-    @property
-    def fd(self) -> int: ...
-    def send(self, message: Setup | Work) -> None: ...
-    def receive(self) -> list[ToWriter]: ...
-    def has_ended(self) -> bool: ...
-    def log_where_it_is(self) -> None: ...
-    def end(self) -> str: ...
-    def let_go(self) -> None: ...
-    def is_gone(self) -> bool: ...
-
-
 Launch = Callable[[Setup, Origin, dict[str, str]], Process]
-
-
-class Watch(Protocol):
-    """Who wakes the loop when a process says something: the doorbell."""
-
-    def watch(self, fd: int) -> None: ...
-    def unwatch(self, fd: int) -> None: ...
-
-
-class _Traffic:
-    """One lane at work: its process, what it has, and what it has said that is not in the ledger yet."""
-
-    def __init__(self, lane: Lane, hold_ns: int) -> None:
-        self.lane = lane
-        self.hold_ns = hold_ns  #: no attempt before: its app is about to hand its environment over
-        self.is_outdated = False  # its process was started with another environment than its app's
-        self.process: Process | None = None
-        self.is_ready = False
-        self.is_asked = False  # where it hangs
-        self.claims: dict[int, Claim] = {}
-        self.begun: dict[int, int] = {}  # delivery -> the call of its tracer that it is part of
-        self.calls = 0
-        self.outcomes: list[tuple[Claim, Outcome, int | None]] = []  # the last: of which call, if it came to one
-        self.quiet_since = 0.0  # monotonic: when it last said something, or was given something
-        self.due_ns: int | None = 0  # when to look for due deliveries next; None: none is pending
 
 
 class Dispatcher:
@@ -135,8 +91,8 @@ class Dispatcher:
     def forget(self) -> None:
         """The database is another one: what is under way belongs to the old one."""
         for traffic in getattr(self, "_traffic", {}).values():
-            self._end_process(traffic)
-        self._traffic: dict[Lane, _Traffic] = {}
+            traffic.end()
+        self._traffic: dict[Lane, Traffic] = {}
         self._rows: dict[int, TracerRow] = {}
         self._health: dict[int, Health] = {}
         self._has_begun = False
@@ -150,12 +106,12 @@ class Dispatcher:
         for lane in self._ledger().take_new_lanes():
             self._traffic_of(lane).due_ns = 0
         for traffic in list(self._traffic.values()):
-            self._listen(traffic)
+            traffic.listen(self._clock.monotonic())
             self._settle(traffic)
             if begin:
                 self._hand_over(traffic)
                 self._rest(traffic)
-        self._leaving = [process for process in self._leaving if not process.is_gone()]
+        self._leaving[:] = [process for process in self._leaving if not process.is_gone()]
 
     def next_in_s(self) -> float:
         """How long until a turn has something to do by itself; infinite if nothing is pending."""
@@ -204,10 +160,10 @@ class Dispatcher:
                 health = self._health_of(tracer)
                 if health.paused is not None:
                     self._health[tracer] = health._replace(retry_ns=0)
-                    self._replace(traffic)
+                    traffic.replace()
             elif tracer in tracers:
                 self._health.pop(tracer, None)
-                self._replace(traffic)
+                traffic.replace()
                 traffic.due_ns = traffic.hold_ns = 0
 
     def on_environment(self, origin: int) -> None:
@@ -216,13 +172,13 @@ class Dispatcher:
             if traffic.lane.origin == origin:
                 traffic.hold_ns = 0
                 traffic.is_outdated = traffic.process is not None
-                self._replace(traffic)
+                traffic.replace()
         self.wake()
 
     def close(self) -> None:
         """End every process. What was under way is claimed anew by the next writer."""
         for traffic in self._traffic.values():
-            self._end_process(traffic)
+            traffic.end()
 
     # -- the parts of a turn ------------------------------------------------------------------------------------------
 
@@ -237,76 +193,7 @@ class Dispatcher:
                 self._health[lane.tracer] = health._replace(retry_ns=0)
         self._has_begun = True
 
-    def _listen(self, traffic: _Traffic) -> None:
-        process = traffic.process
-        if process is None:
-            return
-        for message in process.receive():
-            traffic.quiet_since, traffic.is_asked = self._clock.monotonic(), False
-            if isinstance(message, Ready):
-                traffic.is_ready = True
-            elif isinstance(message, Begun):
-                traffic.calls += 1
-                traffic.begun.update(dict.fromkeys(message.ids, traffic.calls))
-            elif isinstance(message, Settled):
-                for outcome in message.outcomes:
-                    self._note(traffic, outcome)
-            elif isinstance(message, Unusable):
-                self._give_back(traffic, "configuration", message.error)
-        now = self._clock.monotonic()
-        if process.has_ended():
-            self._on_end(traffic)
-        elif traffic.claims and now - traffic.quiet_since > self._patience_s(traffic):
-            self._on_silence(traffic, now)
-
-    def _patience_s(self, traffic: _Traffic) -> float:
-        if not traffic.is_ready:
-            return _BEGINS_S
-        return self._timeout_s if self._timeout_s is not None else float("inf")
-
-    def _note(self, traffic: _Traffic, outcome: Outcome) -> None:
-        """An attempt is over. What is said of a delivery that this lane does not have changes nothing."""
-        claim = traffic.claims.pop(outcome.id, None)
-        if claim is not None:
-            traffic.outcomes.append((claim, outcome, traffic.begun.get(outcome.id)))
-        traffic.begun.pop(outcome.id, None)
-
-    def _give_back(self, traffic: _Traffic, kind: Any, error: str) -> None:
-        """The process will attempt none of what it has. ``kind`` is of those it had begun, or of one if it had not."""
-        blamed = set(traffic.begun or list(traffic.claims)[:1])
-        for id in list(traffic.claims):
-            self._note(traffic, Outcome(id, kind, error) if id in blamed else Outcome(id, "untried"))
-
-    def _on_end(self, traffic: _Traffic) -> None:
-        """The process is gone: crashed, killed, ended by its tracer, or because it had grown too large."""
-        assert traffic.process is not None
-        was_ready = traffic.is_ready
-        how = self._end_process(traffic)
-        if not traffic.claims:
-            return
-        if traffic.begun:
-            self._give_back(traffic, "retry", f"its delivery process {how} while the tracer was at work")
-        elif was_ready and how == "ended with status 0":  # it had grown too large, and makes room for another
-            for id in list(traffic.claims):
-                self._note(traffic, Outcome(id, "untried"))
-        elif was_ready or "signal" in how:
-            self._give_back(traffic, "retry", f"its delivery process {how} before the tracer was called")
-        else:
-            self._give_back(traffic, "configuration", f"its delivery process {how} before it could begin; {_SEE_LOG}")
-
-    def _on_silence(self, traffic: _Traffic, now: float) -> None:
-        """It hangs, or its backend does: have it log where, and a moment later end it."""
-        assert traffic.process is not None
-        patience_s = self._patience_s(traffic)
-        if traffic.is_ready and now - traffic.quiet_since < patience_s + _LAST_WORDS_S:
-            if not traffic.is_asked:
-                traffic.is_asked = True
-                traffic.process.log_where_it_is()
-            return
-        self._end_process(traffic)
-        self._give_back(traffic, "retry", f"no answer within {patience_s:g} s; its delivery process was ended")
-
-    def _settle(self, traffic: _Traffic) -> None:
+    def _settle(self, traffic: Traffic) -> None:
         """Write what came of attempts into the ledger."""
         if not traffic.outcomes:
             return
@@ -346,7 +233,7 @@ class Dispatcher:
         traffic.outcomes = []
         traffic.due_ns = 0
         if traffic.is_outdated:
-            self._replace(traffic)
+            traffic.replace()
         self._say(lane.tracer, health, [release for release in releases if release.is_attempt])
 
     def _say(self, tracer: int, health: Health, releases: list[Release]) -> None:
@@ -358,7 +245,7 @@ class Dispatcher:
         elif health.is_well:
             self.problems.solved(doing)
 
-    def _hand_over(self, traffic: _Traffic) -> None:
+    def _hand_over(self, traffic: Traffic) -> None:
         """Give a lane's process as much as it takes of what is due."""
         now_ns, lane = self._clock.now_ns(), traffic.lane
         health = self._health_of(lane.tracer)
@@ -375,11 +262,11 @@ class Dispatcher:
         if not claims:
             return
         traffic.quiet_since = self._clock.monotonic()
-        process = traffic.process or self._start(traffic)
-        if process is not None:
-            process.send(Work([Job(claim.id, claim.request, claim.attempt) for claim in claims]))
+        if traffic.process is None:
+            self._start(traffic)
+        traffic.give(claims)
 
-    def _next_ns(self, traffic: _Traffic, now_ns: int) -> float:
+    def _next_ns(self, traffic: Traffic, now_ns: int) -> float:
         """When a lane may make its next attempt; infinite if nothing is pending."""
         if traffic.due_ns is None:
             return float("inf")
@@ -393,21 +280,21 @@ class Dispatcher:
             return now_ns
         return due_ns
 
-    def _may_work(self, traffic: _Traffic) -> bool:
+    def _may_work(self, traffic: Traffic) -> bool:
         """Whether this lane may have a process at work; one that has nothing to do makes room for it."""
         if traffic.process is not None:
             return True
         having = [other for other in self._traffic.values() if other.process is not None]
         if len(having) < _PROCESSES:
             return True
-        idle = next((other for other in having if not other.claims and not other.outcomes), None)
+        idle = next((other for other in having if other.is_idle), None)
         if idle is None:
             return False
-        self._let_go(idle)
+        idle.let_go()
         return True
 
-    def _start(self, traffic: _Traffic) -> Process | None:
-        """Start the lane's process as its app would be started."""
+    def _start(self, traffic: Traffic) -> None:
+        """Start the lane's process as its app would be started; if it cannot be, what it was to do is given back."""
         row, ledger = self._row(traffic.lane.tracer), self._ledger()
         origin = Origin.read(ledger.origin(traffic.lane.origin))
         config = msgspec.json.decode(row.key.config)
@@ -424,58 +311,30 @@ class Dispatcher:
             process = self._launch(setup, origin, variables)
         except FileNotFoundError:
             error = f"there is no interpreter {origin.executable} any more, with which {row.key.name!r} recorded"
-            self._give_back(traffic, "configuration", error)
+            traffic.give_back("configuration", error)
         except OSError as problem:
-            self._give_back(traffic, "retry", f"its delivery process could not be started: {problem}")
+            traffic.give_back("retry", f"its delivery process could not be started: {problem}")
         else:
-            traffic.process, traffic.is_ready, traffic.is_asked, traffic.is_outdated = process, False, False, False
-            self._watch.watch(process.fd)
-            return process
-        return None
+            traffic.take_over(process)
 
-    def _rest(self, traffic: _Traffic) -> None:
+    def _rest(self, traffic: Traffic) -> None:
         """Let a process go that has had nothing to do for a while, and forget a lane in which nothing is pending."""
-        if traffic.claims or traffic.outcomes:
+        if not traffic.is_idle:
             return
         if traffic.process is None:
             if traffic.due_ns is None:
                 del self._traffic[traffic.lane]
         elif self._clock.monotonic() - traffic.quiet_since > _IDLE_S:
-            self._let_go(traffic)
-
-    # -- processes ----------------------------------------------------------------------------------------------------
-
-    def _replace(self, traffic: _Traffic) -> None:
-        """What a process was started with may have changed: have the next attempt start another."""
-        if traffic.process is not None and not traffic.claims:
-            self._let_go(traffic)
-
-    def _let_go(self, traffic: _Traffic) -> None:
-        assert traffic.process is not None
-        self._watch.unwatch(traffic.process.fd)
-        traffic.process.let_go()
-        self._leaving.append(traffic.process)
-        traffic.process, traffic.is_ready = None, False
-
-    def _end_process(self, traffic: _Traffic) -> str:
-        process = traffic.process
-        if process is None:
-            return ""
-        self._watch.unwatch(process.fd)
-        how = process.end()
-        if not process.is_gone():
-            self._leaving.append(process)
-        traffic.process, traffic.is_ready = None, False
-        return how
+            traffic.let_go()
 
     # -- what is known of lanes and tracers ---------------------------------------------------------------------------
 
-    def _traffic_of(self, lane: Lane) -> _Traffic:
+    def _traffic_of(self, lane: Lane) -> Traffic:
         """A lane at work, begun if need be."""
         if lane not in self._traffic:
             is_known = lane.origin == 0 or self.environments.knows(lane.origin)
             hold_ns = 0 if is_known else self._clock.now_ns() + self._environment_wait_ns
-            self._traffic[lane] = _Traffic(lane, hold_ns)
+            self._traffic[lane] = Traffic(lane, hold_ns, self._watch, self._timeout_s, self._leaving)
         return self._traffic[lane]
 
     def _row(self, tracer: int) -> TracerRow:
@@ -488,6 +347,3 @@ class Dispatcher:
             row = self._ledger().row(tracer)
             self._health[tracer] = Health(row.failures, row.retry_ns, row.paused)
         return self._health[tracer]
-
-
-_SEE_LOG: Final = "is hush-core installed there? The log beside the database (delivery-*.log) may say more"
