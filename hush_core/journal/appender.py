@@ -78,7 +78,7 @@ class Journal:
     :param origin: gives the payload of the ORIGIN record that opens each journal.
     :param shrink: (payload, limit_bytes) -> a payload within the limit, for a record above ``max_record_bytes``.
     :param report: (problem, what was being done): the funnel for everything that may not reach the caller.
-    :param solved: (what was being done): what was reported of it is long over; the next report of it is news.
+    :param solved: (what was being done): what was reported of it is long over, the next report is news; must not raise.
     :param power_safe: sync a segment before leaving it, so that `sync_to_disk` need only sync the last one.
     """
 
