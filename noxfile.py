@@ -97,7 +97,7 @@ def crash(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Every answer of a backend and every misdeed of a plugin, each over 1,000 requests: `faults [--trial N]`."""
     install(session, "tests", projects=(ROOT, EXAMPLE))
-    files = ["tests/delivery/test_answers.py", "tests/delivery/test_plugins_that_misbehave.py"]
+    files = [f"tests/delivery/test_{name}.py" for name in ("answers", "backends_that_misbehave", "plugins_that_misbehave")]
     session.run("pytest", "--installed", *files, "--trial", "1000", "--timeout", "600", *session.posargs)
 
 
