@@ -97,7 +97,8 @@ def crash(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Every answer of a backend and every misdeed of a plugin, each over 1,000 requests: `faults [--trial N]`."""
     install(session, "tests", projects=(ROOT, EXAMPLE))
-    files = [f"tests/delivery/test_{name}.py" for name in ("answers", "backends_that_misbehave", "plugins_that_misbehave")]
+    names = ("answers", "backends_that_misbehave", "plugins_that_misbehave")
+    files = [f"tests/delivery/test_{name}.py" for name in names]
     session.run("pytest", "--installed", *files, "--trial", "1000", "--timeout", "600", *session.posargs)
 
 
