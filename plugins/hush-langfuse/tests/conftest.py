@@ -1,4 +1,4 @@
-"""What the plugin's tests stand on: a home and a database of their own, requests as hush hands them over, a Langfuse."""
+"""What the plugin's tests stand on: a home and a database of their own, requests as hush makes them, a Langfuse."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class Heard(NamedTuple):
     path: str
     headers: Mapping[str, str]  #: names in lower case
     raw: bytes
+    connection: int  #: the port that it came from
 
     @property
     def body(self) -> bytes:
@@ -134,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server.take(Heard(self.command, self.path, headers, body))
+        answer = self.server.take(Heard(self.command, self.path, headers, body, self.client_address[1]))
         if answer.how == "answer":
             self._say(answer)
             return

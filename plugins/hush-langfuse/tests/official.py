@@ -1,6 +1,6 @@
 """Records one trace with Langfuse's own SDK, against a server, and ends: `official.py URL PUBLIC_KEY SECRET_KEY`.
 
-A process of its own, since the SDK makes itself global. The trace is the one that `test_official.py` sends through hush.
+A process of its own, since the SDK makes itself global. `test_official.py` sends the same trace through hush.
 """
 
 from __future__ import annotations

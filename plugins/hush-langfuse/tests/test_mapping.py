@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hush_core import FlushData, NodeData, PermanentFlushError
@@ -39,7 +39,8 @@ def test_a_request_becomes_these_spans() -> None:
     request = make_request(
         node("geography", 1, input_data={"question": "capital?"}, output_data={"answer": "Paris"}),
         node(
-            "answer", 2, 1, node_type="llm", contain_generation=True, model="gpt-4o", context_id="[0]", execution_order=3,
+            "answer", 2, 1, node_type="llm", contain_generation=True, model="gpt-4o", context_id="[0]",
+            execution_order=3,
             input_data=[{"role": "user", "content": "capital?"}], output_data="Paris",
             prompt_tokens=20, cached_tokens=5, completion_tokens=9, reasoning_tokens=2, total_tokens=29, cost_usd=0.25,
             time_to_first_token_ms=120.5, start_time="2025-01-31T12:00:00.250000Z",
@@ -364,6 +365,7 @@ _NODES: st.SearchStrategy[NodeData] = st.builds(
 )  # fmt: skip
 
 
+@settings(max_examples=50)
 @given(st.builds(make_request, _NODES, _NODES, user_id=_TEXT, session_id=_TEXT, workflow_name=_TEXT,
                  tags=st.lists(st.text(st.characters(exclude_categories=())))))  # fmt: skip
 def test_any_request_becomes_spans_of_the_right_shape(request: FlushData) -> None:

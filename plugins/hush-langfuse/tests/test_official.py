@@ -23,7 +23,7 @@ from .langfuse_server import Heard, LangfuseServer, read_attributes, read_span
 
 #: What hush says beyond the SDK, on purpose: which request it was, and what it knows of a node and Langfuse does not.
 ADDED: Final = {"langfuse.trace.metadata.hush", "langfuse.observation.metadata.hush"}
-#: Of the resource: what describes the machine and the process that sends. These are hush's delivery process, not the app.
+#: Of the resource: what describes the process that sends. That is hush's delivery process, and not the app.
 OF_THE_PROCESS: Final = {"service.name", "service.instance.id", "telemetry.sdk.name", "telemetry.sdk.version"}
 #: Of a span: that its parent is in the same process, which Langfuse has no use for.
 LEFT_OUT: Final = {"flags"}
@@ -32,6 +32,8 @@ OF_THE_HTTP: Final = {
     "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "host",
     "user-agent", "x-fern-language",
 }  # fmt: skip
+
+PICTURE: Final = base64.b64encode(b"\x89PNG\r\n\x1a\n picture").decode()
 
 
 def same_trace(server: LangfuseServer) -> FlushData:
@@ -50,7 +52,7 @@ def same_trace(server: LangfuseServer) -> FlushData:
         {"name": "vectors", "node_type": "embedding", "input_data": ["Paris"], "model": "ada", "prompt_tokens": 3},
         {
             "name": "draw", "node_type": "tool", "input_data": {"of": "Paris"},
-            "media": [{"data": {"$bytes": base64.b64encode(b"\x89PNG\r\n\x1a\n picture").decode()}, "type": "image/png"}],
+            "media": [{"data": {"$bytes": PICTURE}, "type": "image/png"}],
         },
         {"name": "search", "node_type": "retriever", "status": "error", "error": "ValueError: no index"},
         {"name": "plan", "node_type": "agent", "level": "WARNING", "error": "slow"},

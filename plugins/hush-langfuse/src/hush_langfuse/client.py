@@ -155,10 +155,10 @@ class Client:
 
     def _fault(self, problem: httpx.HTTPError) -> FlushError:
         """No answer: refused, reset, too late. Unless nobody was there, Langfuse may have got the request, or not."""
-        if _is_about_a_certificate(problem):
+        if _is_about_trust(problem):
             return ConfigurationFlushError(
-                f"{self._where} cannot be trusted: {problem}. If its certificate is your own, set SSL_CERT_FILE to the "
-                "file with the authority that signed it."
+                f"{self._where} cannot be trusted: {problem}. Is it https that is spoken there? If its certificate is "
+                "your own, set SSL_CERT_FILE to the file with the authority that signed it."
             )
         if isinstance(problem, httpx.TimeoutException):
             said = f"no answer from {self._where} within {self.options.timeout_s:g} s"
@@ -204,36 +204,37 @@ class Client:
 
     def _upload(self, trace_id: str, span_id: str, medium: Medium, field: str) -> str:
         """Have Langfuse know the medium as one of that span, with its content. Gives its id there."""
-        try:
-            place = self._ask(
-                lambda: self._api.media.get_upload_url(
-                    trace_id=trace_id,
-                    observation_id=span_id,
-                    content_type=MediaContentType(medium.content_type),
-                    content_length=len(medium.content),
-                    sha256hash=medium.sha256,
-                    field=field,
-                    request_options={"max_retries": 0},
-                )
+        place = self._ask_of_media(
+            lambda: self._api.media.get_upload_url(
+                trace_id=trace_id,
+                observation_id=span_id,
+                content_type=MediaContentType(medium.content_type),
+                content_length=len(medium.content),
+                sha256hash=medium.sha256,
+                field=field,
+                request_options={"max_retries": 0},
             )
-        except ConfigurationFlushError as problem:
-            if _status_of(problem) in (
-                404,
-                405,
-                501,
-            ):  # it knows no media; if it is no Langfuse, spans say so
-                raise PermanentFlushError(str(problem)) from problem
-            raise
+        )
         if place is None:
             raise PermanentFlushError("Langfuse named no place for it")
         if place.upload_url:
             self._put(place.media_id, place.upload_url, medium)
         return str(place.media_id)
 
+    def _ask_of_media(self, call: Callable[[], T]) -> T | None:
+        """As `_ask`; a wrong address is one of media alone. If there is no Langfuse at all, the spans say so."""
+        try:
+            return self._ask(call)
+        except ConfigurationFlushError as problem:
+            cause = problem.__cause__
+            if isinstance(cause, ApiError) and cause.status_code in (404, 405, 501):
+                raise PermanentFlushError(str(problem)) from problem
+            raise
+
     def _put(self, media_id: str, url: str, medium: Medium) -> None:
         """Store the content where Langfuse said, and say how that went."""
         headers = {"Content-Type": medium.content_type}
-        if "storage.googleapis.com" not in url:  # which refuses headers that were not signed
+        if not f".{urlsplit(url).hostname}".endswith(".storage.googleapis.com"):  # it refuses headers it did not sign
             headers |= {"x-ms-blob-type": "BlockBlob", "x-amz-checksum-sha256": medium.sha256}
         began = time.monotonic()
         try:
@@ -244,7 +245,7 @@ class Client:
             raise RetryableFlushError(f"no answer from {where}, where Langfuse keeps media: {said}") from problem
         took_ms = int((time.monotonic() - began) * 1000)
         error = error_for_status(answer.status_code, headers=answer.headers, body=answer.content)
-        self._ask(
+        self._ask_of_media(
             lambda: self._api.media.patch(
                 media_id,
                 uploaded_at=datetime.now(timezone.utc),
@@ -260,16 +261,12 @@ class Client:
             raise error
 
 
-def _status_of(problem: FlushError) -> int | None:
-    return problem.__cause__.status_code if isinstance(problem.__cause__, ApiError) else None
-
-
-def _is_about_a_certificate(problem: BaseException | None) -> bool:
-    while problem is not None:
-        if isinstance(problem, ssl.SSLCertVerificationError):
-            return True
-        problem = problem.__cause__ or problem.__context__
-    return False
+def _is_about_trust(problem: httpx.HTTPError) -> bool:
+    """Whether TLS could not be agreed on: a certificate, a protocol. Not a connection that broke off meanwhile."""
+    at: BaseException | None = problem if isinstance(problem, httpx.ConnectError) else None
+    while at is not None and not isinstance(at, ssl.SSLError):
+        at = at.__cause__ or at.__context__
+    return at is not None and not isinstance(at, (ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError))
 
 
 def _parts(spans: list[Span]) -> Iterator[list[Span]]:
