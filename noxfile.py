@@ -15,11 +15,19 @@ import nox
 
 ROOT = Path(__file__).parent
 EXAMPLE = ROOT / "examples" / "hush-jsonl"
+OTEL = ROOT / "plugins" / "hush-otel"
+#: What is tested of a plugin beyond what it needs to be installed: its extras.
+EXTRAS = {OTEL: "[grpc]"}
 NOX_DIR = ROOT / ".nox"
 RESULTS = NOX_DIR / "results"  # one JUnit file per `tests` session; dev.py adds them up
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+
+
+def tests_of(project: Path) -> list[str]:
+    """What a plugin's own tests need."""
+    return nox.project.dependency_groups(nox.project.load_toml(project / "pyproject.toml"), "tests")
 
 
 def interpreter_folders() -> list[Path]:
@@ -62,9 +70,10 @@ def built_wheel(session: nox.Session, project: Path = ROOT) -> Path:
 
 def install(session: nox.Session, *groups: str, projects: tuple[Path, ...] = (ROOT,)) -> None:
     """Install built wheels and the dependency groups; the wheels anew, since their version numbers do not change."""
-    wheels = [str(built_wheel(session, project)) for project in projects]
-    session.install("-q", *wheels, *nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups))
-    session.install("-q", "--force-reinstall", "--no-deps", *wheels)
+    wheels = {project: str(built_wheel(session, project)) for project in projects}
+    wanted = [wheel + EXTRAS.get(project, "") for project, wheel in wheels.items()]
+    session.install("-q", *wanted, *nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups))
+    session.install("-q", "--force-reinstall", "--no-deps", *wheels.values())
 
 
 @nox.session
@@ -77,8 +86,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the test suites of hush and of the example plugin on the built wheels, on each supported Python here."""
-    install(session, "tests", projects=(ROOT, EXAMPLE))
+    """Run the test suites of hush and of its plugins on the built wheels, on each supported Python here."""
+    install(session, "tests", projects=(ROOT, EXAMPLE, OTEL))
+    session.install("-q", *tests_of(OTEL))
     report = f"--junit-xml={RESULTS / f'tests-{session.python}.xml'}"
     # Two workers a core: the crash tests mostly wait for the processes that they start.
     parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
@@ -110,6 +120,13 @@ def chaos(session: nox.Session) -> None:
     session.run("pytest", "--installed", "-rP", *campaign, "--timeout", "3600", *session.posargs)
 
 
+@nox.session
+def receivers(session: nox.Session) -> None:
+    """What Arize Phoenix and MLflow read back of what hush-otel sent them; installs both, 850 MB each."""
+    install(session, "tests", projects=(ROOT, OTEL))
+    session.run("pytest", "--installed", str(OTEL / "slow"), "--timeout", "900", *session.posargs)
+
+
 @nox.session(reuse_venv=False)
 def example(session: nox.Session) -> None:
     """What the README says of delivering, in a fresh environment: install, deliver, uninstall, wait, install again."""
@@ -130,7 +147,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the packages with mypy --strict, and what a user of the installed wheel sees of its types."""
-    install(session, "types")
+    install(session, "types", projects=(ROOT, OTEL))
     session.run("mypy")
     session.chdir("tests/typing")  # from here, `import hush_core` is the installed wheel
     session.run("mypy", "--config-file=", "--strict", ".")

@@ -149,13 +149,17 @@ def test_the_endpoint_of_all_signals_in_the_place_of_that_for_traces_is_pointed_
 
 @contextmanager
 def listening(answer: bytes = b"") -> Iterator[tuple[str, list[bytes]]]:
-    """A server that reads what comes first, says this and closes: its address, and what it read."""
+    """A server that reads one request, says this and closes: its address, and what it read."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             with server.accept()[0] as connection:
-                heard.append(connection.recv(65536))
+                with connection.makefile("rb") as file:  # the whole request: closing before it is read would be a reset
+                    head = b"".join(iter(file.readline, b"\r\n"))
+                    length = re.search(rb"Content-Length: (\d+)", head)
+                    assert length is not None
+                    heard.append(head + b"\r\n" + file.read(int(length[1])))
                 connection.sendall(answer)
 
         thread = threading.Thread(target=serve)
