@@ -64,8 +64,8 @@ def test_a_success_is_delivered(answer: Answer, server: LangfuseServer) -> None:
         (Answer(502, HTML), RetryableFlushError, "502", 5),
         (Answer(503), RetryableFlushError, "503", 1),
         (Answer(504), RetryableFlushError, "504", 5),
-        (Answer(how="reset"), RetryableFlushError, "no answer from http://127.0.0.1:", 5),
-        (Answer(how="close"), RetryableFlushError, "no answer from http://127.0.0.1:", 5),
+        (Answer(how="reset"), RetryableFlushError, "no answer from 127.0.0.1:", 5),
+        (Answer(how="close"), RetryableFlushError, "no answer from 127.0.0.1:", 5),
         (Answer(200, HTML), ConfigurationFlushError, "not as Langfuse does: .*Please log in", None),
         (Answer(200, b'"OK"'), ConfigurationFlushError, "not as Langfuse does", None),
         (Answer(200, b"null"), ConfigurationFlushError, "not as Langfuse does", None),
@@ -113,9 +113,9 @@ def test_the_time_is_that_of_the_whole_delivery(server: LangfuseServer) -> None:
 
 def test_nobody_there_is_worth_another_try_and_says_what_happened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
-        url = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    options = {"public_key": PUBLIC, "secret_key": SECRET, "base_url": url}
-    with pytest.raises(RetryableFlushError, match=f"no answer from {url}: .*refused") as raised:
+        where = f"127.0.0.1:{gone.getsockname()[1]}"
+    options = {"public_key": PUBLIC, "secret_key": SECRET, "base_url": f"http://{where}"}
+    with pytest.raises(RetryableFlushError, match=f"no answer from {where}: .*refused") as raised:
         LangfuseTracer.flush(make_request(node(), tracer_config=options))
     assert raised.value.retry_after_s is None
 
@@ -177,10 +177,20 @@ def test_another_configuration_is_another_client(server: LangfuseServer) -> None
     assert [heard.headers["x-langfuse-public-key"] for heard in server.heard] == ["pk-lf-one", "pk-lf-two"]
 
 
+def rejects(count: int | str) -> Answer:
+    return Answer(200, json.dumps({"partialSuccess": {"rejectedSpans": count, "errorMessage": "too old"}}).encode())
+
+
 def test_spans_that_were_refused_are_noted_and_not_sent_again(server: LangfuseServer) -> None:
-    body = {"partialSuccess": {"rejectedSpans": "1", "errorMessage": "too old"}}
-    server.answers = always(Answer(200, json.dumps(body).encode()))
-    assert flush(server) == "1 of 1 spans were refused: too old"
+    server.answers = always(rejects("1"))
+    request = make_request(node(number=1), node(number=2, parent=1), tracer_config=config(server))
+    assert LangfuseTracer.flush(request) == "1 of 2 spans were refused: too old"
+
+
+def test_a_request_of_which_every_span_is_refused_is_refused(server: LangfuseServer) -> None:
+    server.answers = always(rejects(1))
+    with pytest.raises(PermanentFlushError, match="1 of 1 spans were refused: too old"):
+        flush(server)
 
 
 def test_one_request_that_is_refused_refuses_its_batch_and_none_alone(server: LangfuseServer) -> None:

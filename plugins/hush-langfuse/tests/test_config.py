@@ -142,5 +142,9 @@ def test_an_environment_that_a_variable_holds_is_langfuses_to_judge() -> None:
     assert read_options(environment="Production").environment == "Production"
 
 
+def test_a_line_break_at_the_end_of_a_key_is_none_of_it() -> None:
+    assert read_options("pk-lf-1\n", " sk-lf-1").secret_key == "sk-lf-1"
+
+
 def test_an_empty_variable_is_none() -> None:
     assert read_options(environment="", release="", version="") == Options()

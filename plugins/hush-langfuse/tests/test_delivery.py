@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from langfuse import Langfuse
+
 from .conftest import PUBLIC, SECRET
 from .langfuse_server import Answer, LangfuseServer
 
@@ -77,6 +79,7 @@ def test_a_workflow_arrives_in_langfuse_with_everything_that_was_recorded(
     assert parents == [
         None, "geography", "iteration[0]", "iteration[0]", "geography", "iteration[1]", "iteration[1]", "geography"
     ]  # fmt: skip
+    assert {span["traceId"] for span in spans} == {Langfuse.create_trace_id(seed="r-1")}
     for span in spans:
         assert (span["attributes"]["user.id"], span["attributes"]["session.id"]) == ("ann", "s-1")
         assert of(span, "trace.tags") == ["team-a", "vip"]

@@ -77,8 +77,8 @@ class Client:
         self.options = options
         self._deadline = Deadline()
         base_url = options.base_url or CLOUD_URL
-        parts = urlsplit(base_url)
-        self._where = f"{parts.scheme}://{parts.netloc}"
+        # What errors name. Not the URL as it was given: if a variable holds it, hush takes it for a secret.
+        self._where = urlsplit(base_url).netloc
         self._labels = Labels(
             options.environment,
             options.release,
@@ -285,9 +285,17 @@ def _parts(spans: list[Span]) -> Iterator[list[Span]]:
 
 
 def _rejected(partial: Any, count: int) -> str | None:
-    """What OTLP's partial success says, if anything was refused. It is not sent again: it would be refused again."""
+    """What OTLP's partial success says. What was refused is not sent again: it would be refused again.
+
+    PermanentFlushError if that is everything.
+    """
     if not isinstance(partial, dict):
         return None
     said = str(partial.get("errorMessage") or "")
     rejected = str(partial.get("rejectedSpans") or 0)
-    return f"{rejected} of {count} spans were refused: {said or 'no reason given'}" if rejected != "0" else said or None
+    if rejected == "0":
+        return said or None
+    note = f"{rejected} of {count} spans were refused: {said or 'no reason given'}"
+    if rejected == str(count):
+        raise PermanentFlushError(note)
+    return note

@@ -107,6 +107,7 @@ def _checked_key(option: str, key: object) -> str:
     kind, other = ("pk-lf-", "sk-lf-") if option == "public_key" else ("sk-lf-", "pk-lf-")
     if isinstance(key, str) and "${" in key:
         return key
+    key = key.strip() if isinstance(key, str) else key  # a file that became a variable ends with a line break
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise ConfigError(
             f"{option} of a langfuse tracer is not a key: it has to be a text such as {kind}..., of visible ASCII "
