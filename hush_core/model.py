@@ -53,6 +53,10 @@ NODE_FIELDS: Final = (
     "tags",  # list[str] or None: dynamic tags of the request, from `$tags`
 )
 
+#: Where a node's metadata has the ids that another tracing system gave it, `TraceStore.begin_span`: its `trace_id`,
+#: `span_id` and `parent_span_id`, in hex. They count only where `span_id` is the field `span`, as a signed integer.
+GIVEN_IDS: Final = "otel"
+
 REQUEST_START_FIELDS: Final = (
     "request_id",
     "workflow_name",

@@ -1,12 +1,14 @@
 """What a tracer's `flush` is given: one finished request as plain JSON types, nodes in the order of the tree.
 
 `build` is pure and gives the same for the same rows, in every attempt, process and version of Python: the ids come from
-the request's id and what a node says of itself, never from row numbers, the clock or chance. So a backend that has seen
-a request can tell that it is sent again. `load` reads the rows. Nothing here recurses: a chain of any depth is welcome.
+the request's id and what a node says of itself, never from row numbers, the clock or chance; ids that another tracing
+system gave are kept as they are. So a backend that has seen a request can tell that it is sent again. `load` reads the
+rows. Nothing here recurses: a chain of any depth is welcome.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable
 from hashlib import sha256
@@ -14,11 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from hush_core.model import NODE_ERROR, NODE_INTERRUPTED, NODE_OK, NODE_RUNNING
+from hush_core.model import GIVEN_IDS, NODE_ERROR, NODE_INTERRUPTED, NODE_OK, NODE_RUNNING
 from hush_core.store.queries.nodes import load_nodes
 from hush_core.store.queries.requests import REQUEST_COLUMNS, to_request
 from hush_core.store.stored import StoredNode, StoredRequest, iso_time
-from hush_core.store.tree import Branch, Iteration, Part
+from hush_core.store.tree import Branch, Iteration, Part, walk
 from hush_core.store.tree import build as build_tree
 from hush_core.tracers.flush_data import FlushData as FlushData
 from hush_core.tracers.flush_data import NodeData as NodeData
@@ -56,9 +58,10 @@ def payload_size(connection: sqlite3.Connection, row: int) -> int:
 
 def build(request: StoredRequest, nodes: Iterable[StoredNode], tracer: Tracer, attempt: int = 1) -> FlushData:
     """What `flush` is given of a stored request and its nodes."""
+    tree = build_tree(nodes)
     return FlushData(
         request_id=request.request_id,
-        trace_id=_hex(request.request_id, 16),
+        trace_id=_given_trace_id(tree) or _hex(request.request_id, 16),
         workflow_name=request.workflow_name,
         user_id=request.user_id,
         session_id=request.session_id,
@@ -70,7 +73,7 @@ def build(request: StoredRequest, nodes: Iterable[StoredNode], tracer: Tracer, a
         start_time=request.start_time,
         end_time=request.end_time,
         attempt=attempt,
-        nodes=_nodes(build_tree(nodes), _Ids(request.request_id)),
+        nodes=_nodes(tree, _Ids(request.request_id)),
     )
 
 
@@ -84,6 +87,40 @@ def _hex(seed: str, size: int) -> str:
 _text: Final = msgspec.json.Encoder().encode
 
 
+class _Given(NamedTuple):
+    """The ids that another tracing system gave a node, in hex."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+
+
+#: The ids of W3C trace context: all zeros stand for none.
+_TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
+
+
+def _given(node: StoredNode) -> _Given | None:
+    """What `TraceStore.begin_span` was told; None for what looks like it in the metadata of anything else."""
+    ids = node.metadata.get(GIVEN_IDS) if isinstance(node.metadata, dict) else None
+    if node.span is None or not isinstance(ids, dict):
+        return None
+    trace_id, span_id = _fitting(_TRACE_ID, ids.get("trace_id")), _fitting(_SPAN_ID, ids.get("span_id"))
+    if trace_id is None or span_id is None or span_id != node.span.to_bytes(8, "big", signed=True).hex():
+        return None
+    return _Given(trace_id, span_id, _fitting(_SPAN_ID, ids.get("parent_span_id")))
+
+
+def _fitting(pattern: re.Pattern[str], value: object) -> str | None:
+    return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _given_trace_id(tree: list[Part]) -> str | None:
+    """That of the first node that was given one: all nodes of a request have the same."""
+    nodes = (part.node for _, part in walk(tree) if isinstance(part, Branch))
+    return next((given.trace_id for node in nodes if (given := _given(node)) is not None), None)
+
+
 class _Ids:
     """The ids of one request's spans: of the request's id and a key that a node keeps in every copy of the database."""
 
@@ -91,15 +128,17 @@ class _Ids:
         self._request_id = request_id
         self._seen: dict[tuple[Any, ...], int] = {}
 
-    def of_node(self, node: StoredNode) -> str:
-        """By its span, which was given once for all; else by what it says of itself. Of equals, by which one it is."""
+    def of_node(self, node: StoredNode, given: _Given | None) -> str:
+        """The one that it was given. Else by its span, which is there once for all; else by what it says of itself. Of
+        equals, by which one it is.
+        """
         key: tuple[Any, ...]
         if node.span is not None:
             key = ("span", node.span)
         else:
             key = ("node", node.node_name, node.context_id, node.execution_order, node.start_ns)
         nth = self._seen[key] = self._seen.get(key, -1) + 1
-        return self._id(key, nth)
+        return given.span_id if given is not None and nth == 0 else self._id(key, nth)
 
     def of_turn(self, parent_span_id: str | None, context_id: str) -> str:
         """Of a turn of a loop, which no record names: by where it is. There is one at each place."""
@@ -123,7 +162,10 @@ def _nodes(roots: list[Part], ids: _Ids) -> list[NodeData]:
         parent_id = None if parent is None else parent["span_id"]
         inner: list[NodeData] | None = None
         if isinstance(part, Branch):
-            data = _of_node(part.node, ids.of_node(part.node), parent_id)
+            given = _given(part.node)
+            if given is not None and parent is None:
+                parent_id = given.parent_span_id  # it was called by another process
+            data = _of_node(part.node, ids.of_node(part.node, given), parent_id)
         else:
             inner = []
             data = _of_turn(part, ids.of_turn(parent_id, part.context_id), parent)

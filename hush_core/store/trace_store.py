@@ -11,13 +11,23 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hush_core.capture.record import Encode, encoder, rescuer, value_encoder
-from hush_core.model import LOCAL_TRACER, NODE, REQUEST_COMPLETE
+from hush_core.model import (
+    GIVEN_IDS,
+    LOCAL_TRACER,
+    NODE,
+    NODE_END,
+    NODE_FIELDS,
+    NODE_START,
+    REQUEST_COMPLETE,
+    REQUEST_START,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from hush_core.capture.mask import Mask
     from hush_core.store.queries import RequestTrace, StoredRequest
+    from hush_core.tracers.base import BaseTracer
 
     Time = str | datetime | int | None
 
@@ -175,6 +185,64 @@ class TraceStore:
             self._count_lost()
         self.background.secure(delivers=tracer_type != LOCAL_TRACER)
 
+    def mark_request_started(
+        self,
+        request_id: str,
+        tracer: BaseTracer,
+        *,
+        workflow_name: str | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        tags: list[str] | None = None,
+        start_time: Time = None,
+    ) -> None:
+        """Record that a request has begun: should its process die, it is interrupted, and due to the tracer so.
+
+        When this returns, the record survives the death of the process. `BaseTracer.trace` does it by itself; the end
+        is said with `BaseTracer.flush_in_background`.
+
+        :param tags: of the request; the tracer's own go before them.
+        :param start_time: now if not given.
+        """
+        static = tracer.tags
+        self.record((
+            REQUEST_START, request_id, workflow_name, user_id, session_id,
+            time_ns() if start_time is None else start_time,
+            [*static, *(tag for tag in tags or () if tag not in static)], tracer._due(self._db_path),
+        ))  # fmt: skip
+
+    def begin_span(
+        self, request_id: str, trace_id: str, span_id: str, parent_span_id: str | None = None, **fields: Any
+    ) -> None:
+        """Record that a node has begun that another tracing system has given its ids. `end_span` records its end.
+
+        When this returns, the record survives the death of the process: the node is then known to have begun. Without
+        start records (the setting `start_records`) this does nothing, and `end_span` records the node whole.
+
+        The ids are what tracers are given, as they are: OpenTelemetry's, in hex. A parent that is not recorded is the
+        caller of another process.
+
+        :param trace_id: 32 hex digits; the same for all nodes of the request.
+        :param span_id: and ``parent_span_id``: 16 hex digits, unique within the database.
+        :param fields: the fields of `insert_node_trace`, and `tags`, a list of the request's. What the start says, the
+            end need not say again, but that of `metadata` the end's is all that is kept.
+
+        Raises ValueError for the id of a span that is not of that form, and TypeError for a field that does not exist.
+        """
+        if self.background.start_records:
+            self.record(_span_record(NODE_START, request_id, trace_id, span_id, parent_span_id, fields))
+
+    def end_span(
+        self, request_id: str, trace_id: str, span_id: str, parent_span_id: str | None = None, **fields: Any
+    ) -> None:
+        """Record the end of a node that another tracing system has given its ids; all of it, if nothing recorded its
+        start.
+
+        When this returns, the record survives the death of the process. Parameters and errors as of `begin_span`.
+        """
+        kind = NODE_END if self.background.start_records else NODE
+        self.record(_span_record(kind, request_id, trace_id, span_id, parent_span_id, fields))
+
     def _without_secrets(self, config: dict[str, Any]) -> dict[str, Any]:
         """A tracer's configuration as it may be stored: literal secrets are kept apart."""
         from hush_core.secret import seal, secrets_folder, withhold
@@ -268,6 +336,37 @@ class TraceStore:
         from hush_core.store import queries
 
         return queries.iter_requests(self._db_path, **filters)
+
+
+_NO_FIELDS: Final[dict[str, Any]] = dict.fromkeys(NODE_FIELDS)
+
+
+def _span_record(
+    kind: int, request_id: str, trace_id: str, span_id: str, parent_span_id: str | None, fields: dict[str, Any]
+) -> tuple[Any, ...]:
+    """The record of a node whose ids were given: its span as a number, and all of them in its metadata."""
+    metadata = dict(fields.get("metadata") or ())
+    ids = {"trace_id": trace_id, "span_id": span_id, "parent_span_id": parent_span_id}
+    metadata[GIVEN_IDS] = {**metadata.get(GIVEN_IDS, {}), **ids}
+    values = {
+        **_NO_FIELDS,
+        **fields,
+        "request_id": request_id,
+        "metadata": metadata,
+        "span": _as_integer(span_id),
+        "parent_span": None if parent_span_id is None else _as_integer(parent_span_id),
+    }
+    if len(values) != len(_NO_FIELDS):
+        raise TypeError(f"a node has no {', '.join(name for name in fields if name not in _NO_FIELDS)}")
+    return (kind, *values.values())
+
+
+def _as_integer(span_id: str) -> int:
+    """The id of a span as the store holds it: eight bytes as a signed integer."""
+    found = bytes.fromhex(span_id)
+    if len(found) != 8:
+        raise ValueError(f"the id of a span is 16 hex digits, not {span_id!r}")
+    return int.from_bytes(found, "big", signed=True)
 
 
 #: The one store of each path, of this process.

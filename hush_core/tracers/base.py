@@ -140,6 +140,7 @@ class BaseTracer(ABC):
             session_id=state.session_id,
             status=status if status in (COMPLETED, FAILED) else None,
             error=getattr(state, "error", None),
+            end_time=getattr(state, "end_time_ns", None),  # of an engine that says afterwards when something ended
             target=target,
             policy=policy,
         )

@@ -12,7 +12,7 @@ class NodeData(TypedDict):
     """One node. Times are ISO 8601 UTC text with microseconds; what was not recorded is None, and is not zero."""
 
     span_id: str  #: 16 hex digits
-    parent_span_id: str | None  #: None for a root
+    parent_span_id: str | None  #: None for a root; of one that another process called: the caller's, not in `nodes`
     node_name: str | None
     node_type: str | None  #: as it was recorded; "iteration" for a turn of a loop, made from `context_id`
     parent_name: str | None
@@ -43,7 +43,7 @@ class FlushData(TypedDict):
     """One finished request. Its own inputs and outputs are those of its root node."""
 
     request_id: str
-    trace_id: str  #: 32 hex digits: the first 16 bytes of the SHA-256 of `request_id`
+    trace_id: str  #: 32 hex digits: of the SHA-256 of `request_id`, or as OpenTelemetry gave it
     workflow_name: str | None
     user_id: str | None
     session_id: str | None

@@ -268,6 +268,78 @@ def test_a_chain_of_ten_thousand_nodes_is_built_without_recursion(context: str |
     assert drawn(data)[0] == "n"
 
 
+# -- ids that were given ----------------------------------------------------------------------------------------------
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+def given(number: int, span_id: str, parent_span_id: str | None = None, **more: Any) -> StoredNode:
+    """A node as `TraceStore.begin_span` records it."""
+
+    def as_stored(value: str | None) -> int | None:
+        return None if value is None else int.from_bytes(bytes.fromhex(value), "big", signed=True)
+
+    ids = {"trace_id": TRACE_ID, "span_id": span_id, "parent_span_id": parent_span_id}
+    values = {"span": as_stored(span_id), "parent_span": as_stored(parent_span_id), "metadata": {"otel": ids}}
+    return node(number, f"n{number}", **values | more)
+
+
+def test_ids_that_another_system_gave_are_kept_as_they_are() -> None:
+    data = built(given(1, "b7ad6b7169203331"), given(2, "00f067aa0ba902b7", "b7ad6b7169203331"))
+    assert data["trace_id"] == TRACE_ID
+    assert [(each["span_id"], each["parent_span_id"]) for each in data["nodes"]] == [
+        ("b7ad6b7169203331", None),
+        ("00f067aa0ba902b7", "b7ad6b7169203331"),
+    ]
+
+
+def test_a_root_that_another_process_called_has_its_caller_as_parent() -> None:
+    data = built(given(1, "b7ad6b7169203331", "00f067aa0ba902b7"), given(2, "1111111111111111", "b7ad6b7169203331"))
+    assert [each["parent_span_id"] for each in data["nodes"]] == ["00f067aa0ba902b7", "b7ad6b7169203331"]
+
+
+def test_nodes_with_ids_of_their_own_and_nodes_without_are_one_tree() -> None:
+    outer, inner = given(1, "b7ad6b7169203331"), node(2, "inner", "n1")
+    data = built(outer, inner)
+    assert [each["parent_span_id"] for each in data["nodes"]] == [None, "b7ad6b7169203331"]
+    assert data["nodes"][1]["span_id"] == built(inner)["nodes"][0]["span_id"]
+
+
+def test_an_id_that_was_given_twice_is_kept_once() -> None:
+    """A node that ended twice: a fork that ended its parent's node, or an app that recorded it so."""
+    data = built(given(1, "b7ad6b7169203331"), given(2, "b7ad6b7169203331"))
+    first, second = (each["span_id"] for each in data["nodes"])
+    assert first == "b7ad6b7169203331" != second
+    assert data == built(given(2, "b7ad6b7169203331"), given(1, "b7ad6b7169203331"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"span": None},
+        {"span": 7},
+        {"metadata": None},
+        {"metadata": "[masked]"},
+        {"metadata": {"otel": "[masked]"}},
+        {"metadata": {"otel": {"trace_id": TRACE_ID}}},
+        {"metadata": {"otel": {"trace_id": "[masked]", "span_id": "b7ad6b7169203331"}}},
+        {"metadata": {"otel": {"trace_id": "0" * 32, "span_id": "b7ad6b7169203331"}}},
+        {"metadata": {"otel": {"trace_id": TRACE_ID, "span_id": "B7AD6B7169203331"}}},
+        {"span": 0, "metadata": {"otel": {"trace_id": TRACE_ID, "span_id": "0" * 16}}},
+    ],
+)
+def test_what_only_looks_like_given_ids_is_metadata_like_any_other(more: dict[str, Any]) -> None:
+    data = built(given(1, "b7ad6b7169203331", **more))
+    assert data["trace_id"] == hashlib.sha256(b"r-1").digest()[:16].hex()
+    assert data["nodes"][0]["span_id"] not in ("b7ad6b7169203331", "0" * 16)
+    assert data["nodes"][0]["parent_span_id"] is None
+
+
+def test_a_parent_that_is_no_id_is_none() -> None:
+    ids = {"trace_id": TRACE_ID, "span_id": "b7ad6b7169203331", "parent_span_id": ["x"]}
+    assert built(given(1, "b7ad6b7169203331", metadata={"otel": ids}))["nodes"][0]["parent_span_id"] is None
+
+
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 

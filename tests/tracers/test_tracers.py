@@ -235,6 +235,15 @@ def test_a_request_with_a_trace_store_is_only_marked_complete() -> None:
     assert [(each.tracer_name, each.tracer_type) for each in request.deliveries] == [("HttpTracer", "HttpTracer")]
 
 
+def test_an_engine_may_say_afterwards_when_a_request_ended() -> None:
+    store = get_store()
+    store.insert_node_trace("legacy", "engine", "n", None, None, 0, 1_000_000_000, None, None, {}, {})
+    state = EngineState(has_trace_store=True, _trace_store=store, end_time_ns=3_000_000_000)
+    LocalTracer().flush_in_background("engine", state)
+    assert store.sync(10)
+    assert store.get_request("legacy").duration_ms == 2000.0
+
+
 def test_a_request_without_a_trace_store_has_its_traces_inserted_in_a_batch() -> None:
     state = EngineState(
         execution_order=[
