@@ -15,6 +15,7 @@ import nox
 
 ROOT = Path(__file__).parent
 EXAMPLE = ROOT / "examples" / "hush-jsonl"
+LANGFUSE = ROOT / "plugins" / "hush-langfuse"
 OTEL = ROOT / "plugins" / "hush-otel"
 #: What is tested of a plugin beyond what it needs to be installed: its extras.
 EXTRAS = {OTEL: "[grpc]"}
@@ -87,8 +88,8 @@ def demo(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the test suites of hush and of its plugins on the built wheels, on each supported Python here."""
-    install(session, "tests", projects=(ROOT, EXAMPLE, OTEL))
-    session.install("-q", *tests_of(OTEL))
+    install(session, "tests", projects=(ROOT, EXAMPLE, LANGFUSE, OTEL))
+    session.install("-q", *tests_of(LANGFUSE), *tests_of(OTEL))
     report = f"--junit-xml={RESULTS / f'tests-{session.python}.xml'}"
     # Two workers a core: the crash tests mostly wait for the processes that they start.
     parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
@@ -147,7 +148,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the packages with mypy --strict, and what a user of the installed wheel sees of its types."""
-    install(session, "types", projects=(ROOT, OTEL))
+    install(session, "types", projects=(ROOT, LANGFUSE, OTEL))
     session.run("mypy")
     session.chdir("tests/typing")  # from here, `import hush_core` is the installed wheel
     session.run("mypy", "--config-file=", "--strict", ".")

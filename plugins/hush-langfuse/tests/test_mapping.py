@@ -124,6 +124,13 @@ def test_nothing_of_the_tracer_is_in_a_span() -> None:
     assert "s3cret" not in json.dumps(to_spans(request, LABELS))
 
 
+def test_a_root_that_another_process_called_is_a_root_with_a_parent() -> None:
+    root, inner = spans(make_request(node("answer", 1, parent=99), node("work", 2, 1)))
+    assert root["parentSpanId"] == f"{99:016x}"
+    assert root["attributes"]["langfuse.internal.is_app_root"] and root["attributes"]["langfuse.internal.as_root"]
+    assert not [key for key in inner["attributes"] if key.startswith("langfuse.internal")]
+
+
 def test_a_request_without_a_node_is_a_trace_of_one_span() -> None:
     [span] = spans(make_request(status="failed", tags=["a"]))
     assert (span["name"], span["attributes"]["langfuse.trace.tags"]) == ("geography", ["a"])

@@ -29,7 +29,9 @@ OBSERVATION_PROMPT_VERSION: Final = "langfuse.observation.prompt.version"
 ENVIRONMENT: Final = "langfuse.environment"
 RELEASE: Final = "langfuse.release"
 VERSION: Final = "langfuse.version"
+#: Of the first span of an app in a trace; and of one that another process called, which counts as a root as well.
 IS_APP_ROOT: Final = "langfuse.internal.is_app_root"
+AS_ROOT: Final = "langfuse.internal.as_root"
 
 #: The scope of the SDK's spans. By this name the server knows that all that matters is in attributes of these names,
 #: and does not put a copy of every one of them into the metadata.

@@ -54,7 +54,8 @@ def to_spans(request: FlushData, labels: Labels) -> list[Span]:
     try:
         trace = _trace_attributes(request, labels)
         nodes = request["nodes"] or [_only_node(request)]
-        return [_Mapped(request, node, trace, labels).span() for node in nodes]
+        known = {node["span_id"] for node in nodes}
+        return [_Mapped(request, node, node["parent_span_id"] in known, trace, labels).span() for node in nodes]
     except (RecursionError, TypeError, ValueError) as problem:
         said = f"{type(problem).__name__}: {problem}"
         raise PermanentFlushError(f"request {request['request_id']} cannot be made a trace: {said}") from problem
@@ -153,6 +154,7 @@ class _Mapped(NamedTuple):
 
     request: FlushData
     node: NodeData
+    has_parent: bool  #: in this request: a root may have been called by another process
     trace: Attributes
     labels: Labels
 
@@ -165,7 +167,7 @@ class _Mapped(NamedTuple):
             span["parentSpanId"] = node["parent_span_id"]
         attributes = {
             **self.trace,
-            **({name.IS_APP_ROOT: True} if node["parent_span_id"] is None else {}),
+            **self._root(),
             name.OBSERVATION_TYPE: self._type(),
             **self._metadata(),
             **_present(
@@ -190,6 +192,11 @@ class _Mapped(NamedTuple):
             "attributes": to_attributes(attributes),
             "status": status,
         }
+
+    def _root(self) -> Attributes:
+        if self.has_parent:
+            return {}
+        return {name.IS_APP_ROOT: True, **({} if self.node["parent_span_id"] is None else {name.AS_ROOT: True})}
 
     def _name(self) -> str:
         return str(self.node["node_name"] or self.request["workflow_name"] or self.node["node_type"] or "node")
