@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from hush_core.background.election import elect
-from hush_core.journal.format import journal_directory
+from hush_core.journal.format import WRITER_LOG, journal_directory
 from hush_core.system import FILES
 
 _LOG_BYTES_MAX: Final = 1024 * 1024
-LOG: Final = "writer.log"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.journal is not None:
             _hand_over(directory, options.journal)
         return 0
-    log = _Log(directory / LOG)
+    log = _Log(directory / WRITER_LOG)
     _raise_limits()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -19,6 +19,7 @@ from hush_core.store.retention import Retention
 from hush_core.store.rows import to_faithful_json
 
 if TYPE_CHECKING:
+    from hush_core.background.source import Source
     from hush_core.background.writer import Writer
 
 _LOOK_AGAIN_S: Final = 0.004
@@ -74,15 +75,12 @@ class Answers:
         deadline = time.monotonic() + float(request.get("timeout_s", 5.0))
         writer = self._writer
         writer.scan()
-        until = {source.name: source.newest for source in writer.sources}
+        until = {source.name: source.written() for source in writer.sources}
         while time.monotonic() < deadline:
             stored = writer.drain_once()
             if writer.problems.present is not None:
                 time.sleep(_LOOK_AGAIN_S)
-            elif not stored or (
-                not writer.is_behind
-                and all(source.state.segment >= until.get(source.name, 0) for source in writer.sources)
-            ):
+            elif not stored or all(_is_stored(source, until.get(source.name)) for source in writer.sources):
                 return {"drained": True, "journals": len(writer.sources)}
         return {
             "drained": False,
@@ -165,6 +163,11 @@ class Answers:
             store.ledger.send_again(lane, chosen, time.time_ns())
         last, recorded_ns = page[-1]
         return {"queued": len(chosen), "seen": len(page), "cursor": [recorded_ns, last]}
+
+
+def _is_stored(source: Source, until: tuple[int, int] | None) -> bool:
+    """Whether a journal that was there when it was asked is stored up to a position; and ended, if its owner has."""
+    return until is None or (not source.gone and (source.state.segment, source.state.offset) >= until)
 
 
 def _key(name: object, kind: object, config: object, target: object) -> TracerKey:

@@ -20,6 +20,7 @@ from hush_core.background.launch import origin as origin
 from hush_core.background.launch import start_writer as start_writer
 from hush_core.errors import StoreError
 from hush_core.journal.appender import Journal
+from hush_core.journal.format import WRITER_LOG
 from hush_core.journal.format import journal_directory as journal_directory
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Background:
             origin=self._origin,
             shrink=_shrink,
             report=self.report,
+            solved=self.solved,
             max_record_bytes=settings.capture.max_record.bytes or 0,
             power_safe=self._power_safe,
         )
@@ -153,6 +155,12 @@ class Background:
             )
         except Exception:
             self._reported.add("the report of a problem")  # a logging handler raised; there is nobody left to tell
+
+    def solved(self, doing: str) -> None:
+        """What was reported of this is long over: when it comes again, it is news. Never raises."""
+        for kind in list(self._reported):
+            if kind.startswith(f"{doing}: "):
+                self._reported.discard(kind)
 
     # -- the writer ---------------------------------------------------------------------------------------------------
 
@@ -316,9 +324,9 @@ def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0)
     Raises StoreError if no writer can be had in time, or if it answers with an error.
     """
     from hush_core.background.doorbell import ask
-    from hush_core.config import find_config
+    from hush_core.config import find_config, resolve_db_path
 
-    path = _resolve(db_path)
+    path = resolve_db_path(db_path)
     directory = journal_directory(path)
     deadline = time.monotonic() + timeout
     started_at = -1.0
@@ -332,7 +340,7 @@ def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0)
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"No writer of {path} could be started within {timeout:g} s ({problem}). "
-                    f"Its log, {directory}/writer.log, may say why."
+                    f"Its log, {directory / WRITER_LOG}, may say why."
                 ) from problem
             if time.monotonic() - started_at > 1.0:
                 started_at = time.monotonic()
@@ -343,13 +351,6 @@ def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0)
     return answer
 
 
-def _resolve(db_path: Path | str | None) -> Path:
-    from hush_core.config import default_db_path
-
-    path = Path(db_path) if db_path is not None else default_db_path()
-    return Path(os.path.realpath(path))
-
-
 _backgrounds: dict[Path, Background] = {}
 _lock = threading.RLock()  # reentrant: a signal handler may record while this process opens its first journal
 #: How long a fork waits for settings that are being read.
@@ -358,7 +359,9 @@ _FORK_PATIENCE_S: Final = 1.0
 
 def get_background(db_path: Path | str | None = None) -> Background:
     """This process's handle on the writer of a database, the same for the same file. Default path: read when called."""
-    path = _resolve(db_path)
+    from hush_core.config import resolve_db_path
+
+    path = resolve_db_path(db_path)
     background = _backgrounds.get(path)
     if background is None:
         with _lock:

@@ -380,9 +380,7 @@ class Writer:
         """The disk failed to keep a live segment. Its pages are still in memory: store them durably, and leave it."""
         self._log(f"ALARM: the disk did not keep a journal segment ({problem}); storing what is in memory")
         self._durable_next = True
-        for source in self.sources:
-            if source.fd == fd:
-                source.report_fault()
+        self.sources.tell(lambda source: source.report_fault() if source.fd == fd else None)
 
     def _end_lost_journals(self) -> None:
         """End the journals that the database knows and whose files are gone: given up by a writer that was killed

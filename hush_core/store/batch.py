@@ -177,7 +177,7 @@ class Batch:
     :param request: finds or makes the entry of a request id.
     :param next_node_id: the id for the first new node row.
     :param open_nodes: span -> node id of the nodes that began in an earlier batch and have not ended.
-    :param left_node: (request, span) -> node id, if that node was left by a process that ended, and is interrupted.
+    :param left_nodes: (request, span) -> ids of nodes that were left by a process that ended, and are interrupted.
     """
 
     def __init__(
@@ -186,12 +186,13 @@ class Batch:
         next_node_id: int,
         open_nodes: dict[int, int],
         now_ns: int,
-        left_node: Callable[[int, int], int | None] = lambda request, span: None,
+        left_nodes: Callable[[int, int], list[int]] = lambda request, span: [],
     ) -> None:
         self._request = request
         self.next_node_id = next_node_id
         self._open_nodes = open_nodes
-        self._left_node = left_node
+        self._left_nodes = left_nodes
+        self._ended_left: set[int] = set()
         self._now_ns = now_ns
         self.nodes: list[list[Any]] = []
         self.payloads: list[list[Any]] = []
@@ -337,10 +338,11 @@ class Batch:
     def _end_left(self, entry: RequestEntry, row: list[Any], values: list[Any]) -> bool:
         """End a node that is stored as interrupted: it began in a process that is gone, and goes on in its child."""
         span = row[_SPAN]
-        node_id = None if span in self.ended else self._left_node(entry.id, span)
-        if node_id is None:
+        left = [node_id for node_id in self._left_nodes(entry.id, span) if node_id not in self._ended_left]
+        if not left:
             return False
-        self._end_stored(node_id, span, row, values)
+        self._ended_left.add(left[0])
+        self._end_stored(left[0], span, row, values)
         return True
 
     def _end_stored(self, node_id: int, span: int, row: list[Any], values: list[Any]) -> None:

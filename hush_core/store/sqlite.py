@@ -24,7 +24,7 @@ from hush_core.model import (
     RUNNING,
     SKIPPED,
 )
-from hush_core.store.batch import NODE_COLUMNS, Batch, Due, RequestEntry
+from hush_core.store.batch import ENDED_COLUMNS, NODE_COLUMNS, Batch, Due, RequestEntry
 from hush_core.store.database import open_database
 from hush_core.store.ledger import Lane, Ledger, TracerKey
 from hush_core.store.policy import reason_to_skip
@@ -57,7 +57,7 @@ _INSERT_PAYLOAD: Final = _insert("node_payload", _PAYLOAD_COLUMNS)
 _END_PAYLOAD: Final = f"{_INSERT_PAYLOAD} ON CONFLICT (node) DO UPDATE SET " + ", ".join(
     f"{name} = coalesce(excluded.{name}, {name})" for name in _PAYLOAD_COLUMNS[1:]
 )
-_ENDED_COLUMNS: Final = NODE_COLUMNS[6:22]
+_ENDED_COLUMNS: Final = NODE_COLUMNS[ENDED_COLUMNS]
 _END_NODE: Final = f"UPDATE node SET {', '.join(f'{n} = coalesce(?, {n})' for n in _ENDED_COLUMNS)} WHERE id = ?"
 # The end says only its own time; the duration is counted from the start that an earlier batch stored.
 _TIME_ENDED: Final = "UPDATE node SET duration_ms = (end_ns - start_ns) / 1e6 WHERE id = ? AND duration_ms IS NULL"
@@ -183,7 +183,7 @@ class SqliteStore:
             for slice_ in slices:
                 self._expect_position(slice_)
             batch = Batch(
-                lambda key: self._entry(key, now_ns), self._next_node, self._open_nodes, now_ns, self._left_node
+                lambda key: self._entry(key, now_ns), self._next_node, self._open_nodes, now_ns, self._left_nodes
             )
             for state, payloads, _ in slices:
                 before, refused = batch.stored, len(batch.refused)
@@ -215,7 +215,7 @@ class SqliteStore:
         many(_INSERT_NODE, batch.nodes)
         many(_INSERT_PAYLOAD, batch.payloads)
         if batch.ended_nodes:
-            many(_END_NODE, [(*row[6:22], row[0]) for row in batch.ended_nodes])
+            many(_END_NODE, [(*row[ENDED_COLUMNS], row[0]) for row in batch.ended_nodes])
             many(_TIME_ENDED, [(row[0],) for row in batch.ended_nodes])
             many(_END_PAYLOAD, batch.ended_payloads)
         if batch.new_tags:
@@ -250,10 +250,9 @@ class SqliteStore:
             self._requests.move_to_end(request_id)
         return entry
 
-    def _left_node(self, request: int, span: int) -> int | None:
-        sql = f"SELECT id FROM node WHERE request = ? AND span = ? AND status = '{NODE_INTERRUPTED}'"
-        row = self._connection.execute(sql, (request, span)).fetchone()
-        return None if row is None else int(row[0])
+    def _left_nodes(self, request: int, span: int) -> list[int]:
+        sql = f"SELECT id FROM node WHERE request = ? AND span = ? AND status = '{NODE_INTERRUPTED}' ORDER BY id"
+        return [node_id for (node_id,) in self._connection.execute(sql, (request, span)).fetchall()]
 
     def _new_request(self, request_id: str, now_ns: int) -> RequestEntry:
         entry = RequestEntry(self._next_request, request_id, now_ns)

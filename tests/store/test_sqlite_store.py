@@ -135,7 +135,9 @@ class Model:
             if fields["tokens"] is not None:
                 request.tokens = (request.tokens or 0) + fields["tokens"]
         begun = [node for node in request.nodes if node.status == RUNNING and node.span == fields["span"]]
-        if kind == "end" and begun:
+        if kind == "end" and not begun:  # it began in a process that is gone, and goes on in another
+            begun = [node for node in request.nodes if node.status == INTERRUPTED and node.span == fields["span"]]
+        if kind == "end" and begun and fields["span"] is not None:
             begun[0].status, begun[0].output = status, fields["output"]
         else:
             request.nodes.append(ModelNode(fields["name"], status, fields.get("output"), fields["span"]))
