@@ -21,7 +21,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from http import HTTPStatus
 from typing import Final
 
 from hush_core.errors import ConfigurationFlushError, FlushError, PermanentFlushError, RetryableFlushError
@@ -85,6 +84,8 @@ def _date(text: str) -> datetime | None:
 
 
 def _message(status: int, headers: Mapping[str, str], body: str | bytes) -> str:
+    from http import HTTPStatus  # the app may load this module too, and never need the names of all statuses
+
     try:
         phrase = f" {HTTPStatus(status).phrase}"
     except ValueError:
