@@ -151,7 +151,7 @@ def count_results() -> Dict[str, int]:
             counts["error"] += found["errors"]
             counts["skipped"] += found["skipped"]
             counts["passed"] += found["tests"] - found["failures"] - found["errors"] - found["skipped"]
-    counts["error"] += sum(1 for name in failed_sessions() if not os.path.exists(os.path.join(RESULTS, name + ".xml")))
+    counts["error"] += sum(1 for name in failed_sessions() if not glob.glob(os.path.join(RESULTS, name + "*.xml")))
     return counts
 
 
