@@ -213,6 +213,16 @@ def test_a_proxy_of_the_environment_is_used_and_not_for_what_no_proxy_names(
     assert [heard.path for heard in server.heard] == [f"http://langfuse.example{path}", path]
 
 
+@pytest.mark.parametrize("proxy", ["gopher://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_waits_until_somebody_acts(
+    proxy: str, server: LangfuseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ConfigurationFlushError, match="the proxy of the environment cannot be used"):
+        flush(server, public_key="pk-lf-of-its-own")
+
+
 # -- large and odd ----------------------------------------------------------------------------------------------------
 
 

@@ -322,6 +322,12 @@ def test_media_are_in_the_metadata_beside_what_is_there() -> None:
     assert attributes["langfuse.observation.metadata.hush_media"] == '["@@@reference@@@"]'
 
 
+def test_what_hush_knows_of_a_node_is_beside_what_the_node_says() -> None:
+    attributes = attributes_of(metadata={"hush": "be quiet"}, execution_order=3)
+    assert attributes["langfuse.observation.metadata.hush"] == '"be quiet"'
+    assert attributes["langfuse.observation.metadata.hush_node"] == '{"execution_order":3}'
+
+
 def test_parameters_of_a_model_are_found_among_the_metadata_of_a_generation() -> None:
     metadata = {"temperature": 0.2, "max_tokens": 100, "provider": "openai"}
     key = "langfuse.observation.model.parameters"

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 from langfuse.api import LangfuseAPI, MediaContentType
 from langfuse.api.core import ApiError
+from pydantic import ValidationError
 
 from hush_core import (
     ConfigurationFlushError,
@@ -139,7 +140,7 @@ class Client:
             raise self._fault(problem) from problem
         except (httpx.InvalidURL, UnicodeError) as problem:
             raise ConfigurationFlushError(f"{self._where} cannot be asked: {problem}") from problem
-        except ValueError as problem:  # pydantic's: JSON, and not what Langfuse says
+        except ValidationError as problem:
             raise self._no_langfuse("JSON of another kind") from problem
 
     def _refusal(self, status: int, headers: dict[str, str] | None, body: Any) -> FlushError:
@@ -160,6 +161,8 @@ class Client:
                 f"{self._where} cannot be trusted: {problem}. Is it https that is spoken there? If its certificate is "
                 "your own, set SSL_CERT_FILE to the file with the authority that signed it."
             )
+        if isinstance(problem, httpx.UnsupportedProtocol):
+            return ConfigurationFlushError(f"{self._where} cannot be asked: {problem}")
         if isinstance(problem, httpx.TimeoutException):
             said = f"no answer from {self._where} within {self.options.timeout_s:g} s"
         else:

@@ -294,7 +294,7 @@ class _Mapped(NamedTuple):
         if len(attributes) > _KEYS_MAX or sum(map(len, encoded.values())) > 1_000_000:
             attributes = {name.OBSERVATION_METADATA: as_json(own)}
         if about:
-            attributes[f"{name.OBSERVATION_METADATA}.hush"] = as_json(about)
+            attributes[f"{name.OBSERVATION_METADATA}.{'hush_node' if 'hush' in own else 'hush'}"] = as_json(about)
         return attributes
 
     def _value(self, value: Any) -> str:

@@ -65,7 +65,7 @@ _TYPE_KEYS: Final = ("mime_type", "mimeType", "media_type", "mediaType", "conten
 _DATA_KEYS: Final = ("data", "bytes", "content")
 _DATA_URI: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)((?:;[^,;]{1,100})*);base64,", re.ASCII)
 #: Of these, text beside the type can be nothing but base64.
-_BINARY: Final = re.compile(r"(?:image|audio|video)/|application/(?:pdf|octet-stream)\Z")
+_BINARY: Final = re.compile(r"(?:image|audio|video)/|application/pdf\Z")
 #: Containers within containers; media are not deeper than this.
 _DEPTH_MAX: Final = 40
 

@@ -22,6 +22,8 @@ import httpx
 _ANSWER_BYTES_MAX: Final = 1_000_000
 #: Written at once, so that a peer that reads slowly is noticed.
 _WRITE_BYTES: Final = 64 * 1024
+#: Langfuse's server closes a connection that was idle for five seconds. Whoever uses it just then gets no answer.
+_KEPT_S: Final = 4.0
 #: A body that is smaller gains nothing.
 _GZIP_BYTES_MIN: Final = 1_000
 
@@ -83,7 +85,9 @@ class BoundedTransport(httpx.BaseTransport):
             raise httpx.TimeoutException(_said(problem), request=request) from problem
         except (httpcore.ConnectError, httpcore.ProxyError) as problem:
             raise httpx.ConnectError(_said(problem), request=request) from problem
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol) as problem:
+        except httpcore.UnsupportedProtocol as problem:
+            raise httpx.UnsupportedProtocol(_said(problem), request=request) from problem
+        except (httpcore.NetworkError, httpcore.ProtocolError) as problem:
             raise httpx.TransportError(_said(problem), request=request) from problem
         return httpx.Response(answer.status, headers=answer.headers, content=content, request=request)
 
@@ -98,11 +102,18 @@ class BoundedTransport(httpx.BaseTransport):
         if proxy is not None and urllib.request.proxy_bypass(url.netloc.decode()):
             proxy = None
         if proxy not in self._pools:
-            self._pools[proxy] = self._made(proxy)
+            try:
+                self._pools[proxy] = self._made(proxy)
+            except (RuntimeError, ValueError) as problem:  # a kind of proxy that is not known, or SOCKS without socksio
+                raise httpx.UnsupportedProtocol(f"the proxy of the environment cannot be used: {problem}") from problem
         return self._pools[proxy]
 
     def _made(self, proxy: str | None) -> httpcore.ConnectionPool:
-        more: dict[str, Any] = {"ssl_context": self._ssl, "network_backend": self._backend, "keepalive_expiry": 30.0}
+        more: dict[str, Any] = {
+            "ssl_context": self._ssl,
+            "network_backend": self._backend,
+            "keepalive_expiry": _KEPT_S,
+        }
         if proxy is None:
             return httpcore.ConnectionPool(**more)
         found = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
