@@ -13,12 +13,12 @@ _WITH_PLUGINS = [_ROOT / "tests" / "delivery", _ROOT / "examples", _ROOT / "plug
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("hush").addoption(
-        "--plugins", choices=["absent", "installed"], default=None, help="only the tests for such an environment"
+        "--hush-plugins", choices=["absent", "installed"], default=None, help="only the tests for such an environment"
     )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    wanted = config.getoption("--plugins")
+    wanted = config.getoption("--hush-plugins")
     if wanted is None or not collection_path.is_file():
         return None
     with_plugins = any(folder in collection_path.parents for folder in _WITH_PLUGINS)
