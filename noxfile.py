@@ -93,10 +93,14 @@ def tests(session: nox.Session) -> None:
     parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
     nothing_ran_is_well = [0, 5] if session.posargs else [0]  # what was asked for may all be in the other run
 
+    names_a_path = any(Path(ROOT, argument.partition("::")[0]).exists() for argument in session.posargs)
+
     def run(plugins: str) -> None:
         report = f"--junit-xml={RESULTS / f'tests-{session.python}-plugins-{plugins}.xml'}"
         # The script and not `python -m pytest`, which would put the checkout on sys.path.
         command = ["pytest", "--installed", "-q", f"--hush-plugins={plugins}", *parallel, report, *session.posargs]
+        if plugins == "absent" and not names_a_path:
+            command.append("tests")  # else the conftest files of the plugins' own tests would be loaded, too
         session.run(*command, success_codes=nothing_ran_is_well)
 
     install(session, "tests")
