@@ -15,7 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import asleep, call, capture, first_tracer, imports, instructions, memory, rate, visibility, worst
+from benchmarks import (
+    asleep,
+    call,
+    capture,
+    deliver,
+    first_tracer,
+    imports,
+    instructions,
+    memory,
+    rate,
+    visibility,
+    worst,
+)
 from benchmarks.result import Result
 from benchmarks.session import FULL, QUICK, Session
 from benchmarks.table import render
@@ -26,6 +38,7 @@ _BENCHMARKS: Final[dict[str, Callable[[Session], list[Result]]]] = {
     "call": call.measure,
     "worst": worst.measure,
     "rate": rate.measure,
+    "deliver": deliver.measure,
     "visibility": visibility.measure,
     "memory": memory.measure,
     "imports": imports.measure,

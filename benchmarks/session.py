@@ -16,6 +16,7 @@ from hush_core.background.doorbell import ask
 from hush_core.background.supervisor import journal_directory
 
 HUSH, FLOOR, OTEL, LANGFUSE, SEED, RAW = "hush", "floor", "otel", "langfuse", "seed", "raw"
+DELIVERY, EXPORTER, SINK = "hush_delivery", "otlp_exporter", "sink"
 MODULES = {
     HUSH: "benchmarks.contenders.hush",
     FLOOR: "benchmarks.contenders.floor",
@@ -24,6 +25,9 @@ MODULES = {
     SEED: "benchmarks.contenders.seed",
     RAW: "benchmarks.contenders.raw",
     "reader": "benchmarks.contenders.reader",
+    DELIVERY: "benchmarks.contenders.hush_delivery",
+    EXPORTER: "benchmarks.contenders.otlp_exporter",
+    SINK: "benchmarks.contenders.sink",
 }
 TITLES = {
     HUSH: "hush",
@@ -32,6 +36,8 @@ TITLES = {
     LANGFUSE: "Langfuse SDK",
     SEED: "seed's plain design",
     RAW: "raw batched inserts",
+    DELIVERY: "hush",
+    EXPORTER: "SDK's processor and exporter",
 }
 
 
@@ -51,6 +57,7 @@ class Scale:
     memory_records: int
     imports: int
     asleep_s: float
+    delivered_spans: int
 
 
 FULL = Scale(
@@ -66,6 +73,7 @@ FULL = Scale(
     memory_records=1_000_000,
     imports=15,
     asleep_s=10.0,
+    delivered_spans=10_000,
 )
 QUICK = Scale(
     fleets=1,
@@ -80,6 +88,7 @@ QUICK = Scale(
     memory_records=100_000,
     imports=7,
     asleep_s=4.0,
+    delivered_spans=3000,
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 #: Packages that a contender may lack; anything else that cannot be imported is a failure.
-_OPTIONAL = ("langfuse", "opentelemetry")
+_OPTIONAL = ("hush_otel", "langfuse", "opentelemetry")
 
 
 class NotInstalled(Exception):

@@ -82,7 +82,8 @@ def build(nodes: Iterable[StoredNode]) -> list[Part]:
                 place.append(iterations[key])
             place = iterations[key].parts
         place.append(branches[node.id])
-    _sum_up(roots)
+    if iterations:
+        _sum_up(roots)
     return roots
 
 
@@ -144,6 +145,8 @@ def _began(node: StoredNode) -> tuple[int, int]:
 
 def _running_at_start(candidates: list[StoredNode], child: StoredNode) -> int | None:
     """Of nodes in the order in which they began: the latest that ran when the child began, else the likeliest."""
+    if not candidates:
+        return None
     at = bisect_right(candidates, _began(child), key=_began)
     before = [node for node in candidates[max(at - _LOOK_BACK, 0) : at] if node is not child]
     for node in reversed(before):

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import capture, memory, rate, visibility, worst
+from benchmarks import capture, deliver, memory, rate, visibility, worst
 from benchmarks.contender import Contender, CountMismatch
 from benchmarks.contenders.floor import Floor
 from benchmarks.result import Result
-from benchmarks.session import FLOOR, HUSH, LANGFUSE, OTEL, SEED, Scale, Session
+from benchmarks.session import EXPORTER, FLOOR, HUSH, LANGFUSE, OTEL, SEED, Scale, Session
 from benchmarks.workload import CODE_NODE, LLM, SMALL, insert_nodes
 from hush_core import TraceStore
 
@@ -29,6 +29,7 @@ TINY = Scale(
     memory_records=20_000,
     imports=1,
     asleep_s=0.1,
+    delivered_spans=300,
 )
 
 
@@ -151,6 +152,12 @@ def test_the_rate_is_measured_beside_the_same_rows_and_the_plain_design(session:
 def test_visibility_is_measured_after_the_call(session: Session) -> None:
     p50, p99 = figures(visibility.measure(session))
     assert 0 < p50 <= p99
+
+
+def test_every_span_that_is_delivered_is_counted_where_it_arrives(session: Session) -> None:
+    results = deliver.measure(session)
+    if EXPORTER not in session.absent:
+        assert [each.measured is not None and each.ratio is not None for each in results] == [True] * 8
 
 
 def test_memory_is_looked_at_during_the_run(session: Session) -> None:

@@ -73,8 +73,8 @@ def test_a_batch_is_one_export(collector: Collector) -> None:
 
 def test_several_large_requests_are_taken_apart_and_one_is_sent(collector: Collector) -> None:
     large = to(collector, root(input_data="x" * 900_000, output_data="y" * 900_000))
-    with pytest.raises(PermanentFlushError, match="3 requests are more than 4000000 bytes in one export"):
-        OTelTracer.flush_batch([large] * 3)
+    with pytest.raises(PermanentFlushError, match="5 requests are more than 8000000 bytes in one export"):
+        OTelTracer.flush_batch([large] * 5)
     assert collector.exports == []
     OTelTracer.flush_batch([large] * 2)
     assert len(collector.spans) == 2

@@ -32,7 +32,8 @@ def context(trace_id: bytes, span_id: bytes, flags: int = 0, state: str = "", re
 
 def as_sdk(span: Span) -> ReadableSpan:
     """The span as the SDK has it, to be encoded by the SDK's encoder."""
-    parent = None if span.parent_span_id is None else context(span.trace_id, span.parent_span_id)
+    remote = span.is_parent_remote
+    parent = None if span.parent_span_id is None else context(span.trace_id, span.parent_span_id, remote=remote)
     return ReadableSpan(
         span.name,
         context(span.trace_id, span.span_id),
@@ -57,6 +58,7 @@ def test_the_sdks_encoder_makes_the_same_of_the_same_spans() -> None:
             root(input_data={"traceparent": parent}),
             node("answer", 1, node_type="llm", model="m", prompt_tokens=3, cost_usd=0.5, output_data="yes"),
             node("fails", 2, status="error", error=error),
+            node("called", 3, parent_span_id="00000000000000bb"),
             tags=["a", "b"],
         )
     )

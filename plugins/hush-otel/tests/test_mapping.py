@@ -110,6 +110,14 @@ def test_the_root_says_what_the_request_was() -> None:
     }
 
 
+def test_so_does_a_span_that_another_process_called() -> None:
+    [span, below] = to_spans(request(root(parent_span_id="00000000000000bb"), node()))
+    assert span.parent_span_id == bytes.fromhex("00000000000000bb")
+    assert span.is_parent_remote and not below.is_parent_remote
+    assert span.attributes["hush.request_id"] == "r-1"
+    assert "hush.request_id" not in below.attributes
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "operation"),
     [

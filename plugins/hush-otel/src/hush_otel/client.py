@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from hush_core import ConfigError, ConfigurationFlushError, FlushData, PermanentFlushError, error_for_status
 from hush_otel.answer import PROTOBUF, judge, read_answer
-from hush_otel.config import GRPC, Options
+from hush_otel.config import GRPC, HTTP, Options
 from hush_otel.destination import Destination, to_destination
 from hush_otel.encoding import encode
 from hush_otel.mapping import to_spans
@@ -25,8 +25,9 @@ from hush_otel.plain import Value
 from hush_otel.resource import to_resource
 
 _AGENT: Final = f"hush-otel/{version('hush-otel')}"
-#: Of several requests in one export: the usual limit of a gRPC server is 4 MiB. One alone is sent whatever its size.
-_BATCH_BYTES_MAX: Final = 4_000_000
+#: Of several requests in one export; one alone is sent whatever its size. A gRPC server takes 4 MiB unless it is told
+#: otherwise; over HTTP the usual limits begin at 15 MB.
+_BATCH_BYTES_MAX: Final = {HTTP: 8_000_000, GRPC: 4_000_000}
 _PATH: Final = "/v1/traces"
 
 
@@ -40,7 +41,7 @@ def export(options: Options, batch: Sequence[FlushData]) -> str | None:
         destination = to_destination(options, os.environ)
     except ConfigError as problem:
         raise ConfigurationFlushError(str(problem)) from problem
-    body, spans = _encode(batch, to_resource(options), options.content)
+    body, spans = _encode(batch, to_resource(options), options.content, _BATCH_BYTES_MAX[destination.protocol])
     if not spans:
         return None  # a request without a node: there is nothing that a backend could take
     if destination.protocol == GRPC:
@@ -53,7 +54,9 @@ def export(options: Options, batch: Sequence[FlushData]) -> str | None:
     return note if note is None or len(batch) == 1 else f"{note} (of a batch of {len(batch)} requests)"
 
 
-def _encode(batch: Sequence[FlushData], resource: dict[str, Value], content: bool) -> tuple[bytes, int]:
+def _encode(
+    batch: Sequence[FlushData], resource: dict[str, Value], content: bool, batch_bytes_max: int
+) -> tuple[bytes, int]:
     """The bytes of the export, and how many spans are in them."""
     parts: list[bytes] = []
     size = count = 0
@@ -66,8 +69,8 @@ def _encode(batch: Sequence[FlushData], resource: dict[str, Value], content: boo
                 f"request {data.get('request_id')} cannot be encoded: {type(problem).__name__}: {problem}"
             ) from problem
         size += len(part)
-        if size > _BATCH_BYTES_MAX and len(batch) > 1:
-            raise PermanentFlushError(f"{len(batch)} requests are more than {_BATCH_BYTES_MAX} bytes in one export")
+        if size > batch_bytes_max and len(batch) > 1:
+            raise PermanentFlushError(f"{len(batch)} requests are more than {batch_bytes_max} bytes in one export")
         parts.append(part)
         count += len(spans)
     return b"".join(parts), count

@@ -39,7 +39,7 @@ def encode(spans: Iterable[Span], resource: Mapping[str, Value]) -> bytes:
             kind=span.kind,
             start_time_unix_nano=span.start_ns,
             end_time_unix_nano=span.end_ns,
-            flags=_LOCAL,
+            flags=_REMOTE if span.is_parent_remote else _LOCAL,
         )
         if span.parent_span_id is not None:
             message.parent_span_id = span.parent_span_id

@@ -72,6 +72,7 @@ class Span(NamedTuple):
     message: str = ""
     events: tuple[Event, ...] = ()
     links: tuple[Link, ...] = ()
+    is_parent_remote: bool = False  #: whether another process has the parent
 
 
 def to_spans(data: FlushData, *, content: bool = True) -> list[Span]:
@@ -86,7 +87,11 @@ def to_spans(data: FlushData, *, content: bool = True) -> list[Span]:
     end_ns = to_ns(data["end_time"])
     start_ns = start_ns if start_ns is not None else end_ns or 0
     end_ns = end_ns if end_ns is not None else start_ns
-    return [_span(node, trace_id, of_all, of_root, start_ns, end_ns, content) for node in data["nodes"]]
+    here = {None, *(node["span_id"] for node in data["nodes"])}
+    return [
+        _span(node, trace_id, of_all, of_root, start_ns, end_ns, content, node["parent_span_id"] not in here)
+        for node in data["nodes"]
+    ]
 
 
 def _span(
@@ -97,11 +102,13 @@ def _span(
     request_start_ns: int,
     request_end_ns: int,
     content: bool,
+    is_parent_remote: bool,
 ) -> Span:
     parent = node["parent_span_id"]
     kind = _kind(node)
     attributes: Attributes = {names.KIND: kind.openinference, **of_all}
-    if parent is None:
+    is_root = parent is None or is_parent_remote
+    if is_root:
         attributes.update(of_root)
     if kind.operation is not None:
         attributes[names.OPERATION] = kind.operation
@@ -131,7 +138,8 @@ def _span(
         status,
         message,
         events,
-        _links(node),
+        _links(node, is_root),
+        is_parent_remote,
     )
 
 
@@ -207,10 +215,11 @@ def _add_figures(attributes: Attributes, node: NodeData) -> None:
                 attributes[name] = total
         return
     for field, both in names.TOKENS.items():
-        if fields[field] is not None:
-            count = to_count(fields[field])
+        value = fields[field]
+        if value is not None:
+            count = to_count(value)
             for name in both if count is not None else (f"hush.{field}",):
-                attributes[name] = count if count is not None else to_text(fields[field], NAME_MAX)
+                attributes[name] = count if count is not None else to_text(value, NAME_MAX)
     cost = to_number(node["cost_usd"])
     if cost is not None:
         for name in names.COST:
@@ -319,11 +328,14 @@ def _split(error: str) -> tuple[str, str]:
     return (error, "") if at is None else (error[: at.start()], error[at.end() :])
 
 
-def _links(node: NodeData) -> tuple[Link, ...]:
+def _links(node: NodeData, is_root: bool) -> tuple[Link, ...]:
     """To the span that called: `traceparent`, as W3C has it, in the metadata of a node, or in the root's inputs."""
-    places = (node["metadata"], node["input_data"] if node["parent_span_id"] is None else None)
-    links = (_link(place.get("traceparent"), place.get("tracestate")) for place in places if isinstance(place, dict))
-    return tuple(link for link in links if link is not None)[:1]
+    for place in (node["metadata"], node["input_data"]) if is_root else (node["metadata"],):
+        if isinstance(place, dict) and "traceparent" in place:
+            link = _link(place["traceparent"], place.get("tracestate"))
+            if link is not None:
+                return (link,)
+    return ()
 
 
 def _link(parent: object, state: object) -> Link | None:

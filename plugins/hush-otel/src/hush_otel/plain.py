@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Final
 
 import msgspec
@@ -23,8 +23,7 @@ NAME_MAX: Final = 1024
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
 _INT64_MAX: Final = 2**63 - 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_EPOCH: Final = datetime(1970, 1, 1)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -86,11 +85,11 @@ def to_ns(time: object) -> int | None:
     if not isinstance(time, str):
         return None
     try:
-        # Python 3.10 reads no Z.
-        when = datetime.fromisoformat(f"{time[:-1]}+00:00" if time.endswith("Z") else time)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=timezone.utc)
-        ns = (when - _EPOCH) // _MICROSECOND * 1000
+        when = datetime.fromisoformat(time[:-1] if time[-1:] == "Z" else time)  # Python 3.10 reads no Z
+        if when.tzinfo is not None:
+            when = when.astimezone(timezone.utc).replace(tzinfo=None)
+        past = when - _EPOCH
+        ns = ((past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds) * 1000
     except (ValueError, OverflowError):
         return None
     return ns if 0 <= ns <= _INT64_MAX else None
