@@ -301,13 +301,12 @@ class Writer:
 
     def _end_journals(self, busy: Container[str]) -> bool:
         """End the journals whose process has ended and of which everything is stored. True if there was one."""
-        ended = False
-        for source in self.sources:
-            if source.name not in busy and self._is_drained(source):
-                self._end_journal(source.final_state(), source.files())
-                self.sources.forget(source)
-                ended = True
-        return ended
+        ended = [source for source in self.sources if source.name not in busy and self._is_drained(source)]
+        if ended:
+            self._end({source.name: (source.final_state(), source.files()) for source in ended})
+        for source in ended:
+            self.sources.forget(source)
+        return bool(ended)
 
     def _is_drained(self, source: Source) -> bool:
         try:
@@ -316,17 +315,20 @@ class Writer:
             self.problems.say(f"reading journal {source.name}", problem)
             return False
 
-    def _end_journal(self, state: JournalState, files: list[Path]) -> None:
-        interrupted = self.store.end_journal(state)
-        if interrupted:
-            some = ", ".join(interrupted[:_NAMED_IN_LOG]) + (", ..." if len(interrupted) > _NAMED_IN_LOG else "")
-            self._log(f"process {state.pid} ended and left {len(interrupted)} requests interrupted: {some}")
-        for path in files:
-            retire_segment(self._files, path)
-        # Only when the names are gone for good may the position be forgotten; else a power cut could bring a file back,
+    def _end(self, journals: dict[str, tuple[JournalState, list[Path]]]) -> None:
+        """These journals are over: each with its final state and its files."""
+        states = [state for state, _ in journals.values()]
+        for state, interrupted in zip(states, self.store.end_journals(states), strict=True):
+            if interrupted:
+                some = ", ".join(interrupted[:_NAMED_IN_LOG]) + (", ..." if len(interrupted) > _NAMED_IN_LOG else "")
+                self._log(f"process {state.pid} ended and left {len(interrupted)} requests interrupted: {some}")
+        for _, files in journals.values():
+            for path in files:
+                retire_segment(self._files, path)
+        # Only when the names are gone for good may a position be forgotten; else a power cut could bring a file back,
         # and its records would be stored again.
         self._files.sync_directory(self._directory)
-        self.store.forget_journal(state)
+        self.store.forget_journals(states)
 
     def _on_store_problem(self, problem: Exception) -> None:
         if is_damage(problem) or self._breaks_a_constraint_for_damage(problem):
@@ -388,11 +390,14 @@ class Writer:
         """
         try:
             present = segments(self._files, self._directory)
+            lost = {}
             for name, state in self.store.journals().items():
                 numbers = present.get(bytes.fromhex(name), [])
                 if not any(number >= state.segment for number in numbers):
                     stale = [self._directory / segment_name(bytes.fromhex(name), number) for number in numbers]
-                    self._end_journal(state, stale)
+                    lost[name] = state, stale
+            if lost:
+                self._end(lost)
         except (OSError, *STORE_ERRORS) as problem:  # the next writer tries again
             self._log(f"ending journals whose files are gone: {problem}")
 

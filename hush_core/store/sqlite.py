@@ -323,26 +323,29 @@ class SqliteStore:
         row[-1] = msgspec.json.encode(state.dropped).decode()
         self._connection.execute(_PUT_JOURNAL, row)
 
-    def end_journal(self, state: JournalState) -> list[str]:
-        """A journal's process is gone and all of it is stored: interrupt what it alone had open.
+    def end_journals(self, states: list[JournalState]) -> list[list[str]]:
+        """The processes of these journals are gone and all of them is stored: interrupt what they alone had open.
 
-        Returns the ids of the requests that became interrupted. Durable: after this, the journal's files may go.
+        Returns, for each, the ids of the requests that became interrupted. Durable: after this, the files may go. One
+        transaction for all: it syncs, and a server may end hundreds of processes at once.
         """
         now_ns = time_ns()
-        execute = self._connection.execute
         with self._transaction(durable=True):
-            self._put_journal(state)
-            execute("UPDATE journal SET ended_ns = ? WHERE journal_id = ?", (now_ns, state.journal_id))
-            mine = execute(
-                "SELECT request FROM request_journal WHERE journal_id = ?", (state.journal_id,)
-            ).fetchall()  # fmt: skip
-            execute("DELETE FROM request_journal WHERE journal_id = ?", (state.journal_id,))
-            left = [
-                self._leave_request(request, state.journal_id, now_ns)
-                for (request,) in mine
-                if execute("SELECT 1 FROM request_journal WHERE request = ?", (request,)).fetchone() is None
-            ]
+            left = [self._end_journal(state, now_ns) for state in states]
         self._is_stale = True
+        return left
+
+    def _end_journal(self, state: JournalState, now_ns: int) -> list[str]:
+        execute = self._connection.execute
+        self._put_journal(state)
+        execute("UPDATE journal SET ended_ns = ? WHERE journal_id = ?", (now_ns, state.journal_id))
+        mine = execute("SELECT request FROM request_journal WHERE journal_id = ?", (state.journal_id,)).fetchall()
+        execute("DELETE FROM request_journal WHERE journal_id = ?", (state.journal_id,))
+        left = [
+            self._leave_request(request, state.journal_id, now_ns)
+            for (request,) in mine
+            if execute("SELECT 1 FROM request_journal WHERE request = ?", (request,)).fetchone() is None
+        ]
         return [request_id for request_id in left if request_id is not None]
 
     def _leave_request(self, request: int, journal_id: str, now_ns: int) -> str | None:
@@ -368,17 +371,19 @@ class SqliteStore:
         self._note_due(due, now_ns)
         return str(request_id)
 
-    def forget_journal(self, state: JournalState) -> None:
-        """Fold an ended journal's counts into the totals. Only after its files are gone for good (directory synced)."""
+    def forget_journals(self, states: list[JournalState]) -> None:
+        """Fold the counts of ended journals into the totals. Only when their files are gone for good."""
         with self._transaction(durable=False):
-            if self._connection.execute("DELETE FROM journal WHERE journal_id = ?", (state.journal_id,)).rowcount:
-                counts = {"records_stored": state.stored, "records_set_aside": state.set_aside}
-                counts |= {f"dropped:{reason}": n for reason, n in state.dropped.items()}
-                self._connection.executemany(ADD_TOTAL, [(name, n) for name, n in counts.items() if n])
-        origin = self._origins.pop(state.journal_id, None)
-        if origin is not None:
-            self._past_origins[state.journal_id] = origin
-        if len(self._past_origins) > _PAST_ORIGINS:
+            for state in states:
+                if self._connection.execute("DELETE FROM journal WHERE journal_id = ?", (state.journal_id,)).rowcount:
+                    counts = {"records_stored": state.stored, "records_set_aside": state.set_aside}
+                    counts |= {f"dropped:{reason}": n for reason, n in state.dropped.items()}
+                    self._connection.executemany(ADD_TOTAL, [(name, n) for name, n in counts.items() if n])
+        for state in states:
+            origin = self._origins.pop(state.journal_id, None)
+            if origin is not None:
+                self._past_origins[state.journal_id] = origin
+        while len(self._past_origins) > _PAST_ORIGINS:
             del self._past_origins[next(iter(self._past_origins))]
 
     def checkpoint(self) -> None:

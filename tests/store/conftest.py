@@ -59,7 +59,7 @@ class StoreUnderTest:
 
     def end(self, journal: str = JOURNAL) -> list[str]:
         """The journal's process is gone, and all of it is stored."""
-        return self.store.end_journal(self.store.journals()[journal])
+        return self.store.end_journals([self.store.journals()[journal]])[0]
 
     def reopen(self) -> None:
         """As the next writer process does."""

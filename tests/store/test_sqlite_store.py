@@ -300,7 +300,7 @@ class StoreMachine(RuleBasedStateMachine):
     def end(self, data: Any, failure: tuple[int, int] | None) -> None:
         journal = data.draw(st.sampled_from(sorted(self.model.journals)))
         state = self.state(journal)
-        done, interrupted = self.attempt(failure, lambda: self.store.end_journal(state))
+        done, interrupted = self.attempt(failure, lambda: self.store.end_journals([state])[0])
         if done:
             assert sorted(interrupted) == self.model.end(journal)
 
@@ -310,7 +310,7 @@ class StoreMachine(RuleBasedStateMachine):
         ended = sorted(journal for journal, model in self.model.journals.items() if model.ended)
         journal = data.draw(st.sampled_from(ended))
         state = self.state(journal)
-        done, _ = self.attempt(failure, lambda: self.store.forget_journal(state))
+        done, _ = self.attempt(failure, lambda: self.store.forget_journals([state]))
         if done:
             self.model.total += self.model.journals.pop(journal).stored
 
@@ -428,9 +428,9 @@ def test_what_was_dropped_and_set_aside_is_folded_into_the_totals(stored: StoreU
     stored.put(node(), b"garbage")
     (state,) = stored.store.journals().values()
     state.dropped = {"disk full": 3, "other": 1}
-    stored.store.end_journal(state)
-    stored.store.forget_journal(state)
-    stored.store.forget_journal(state)  # again, as after a kill right behind the commit
+    stored.store.end_journals([state])
+    stored.store.forget_journals([state])
+    stored.store.forget_journals([state])  # again, as after a kill right behind the commit
     assert {row["name"]: row["count"] for row in stored.rows("SELECT * FROM total")} == {
         "records_stored": 1, "records_set_aside": 1, "dropped:disk full": 3, "dropped:other": 1,
     }  # fmt: skip
