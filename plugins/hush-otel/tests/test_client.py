@@ -80,6 +80,13 @@ def test_several_large_requests_are_taken_apart_and_one_is_sent(collector: Colle
     assert len(collector.spans) == 2
 
 
+def test_so_are_several_with_many_nodes(collector: Collector) -> None:
+    many = to(collector, root(), *(node("n", n) for n in range(1, 1200)))
+    with pytest.raises(PermanentFlushError, match="2 requests are more than 2000 spans in one export"):
+        OTelTracer.flush_batch([many] * 2)
+    assert collector.exports == []
+
+
 def test_a_request_without_a_node_has_nothing_to_send(collector: Collector) -> None:
     assert OTelTracer.flush({**to(collector), "nodes": []}) is None
     assert collector.exports == []

@@ -28,6 +28,8 @@ _AGENT: Final = f"hush-otel/{version('hush-otel')}"
 #: Of several requests in one export; one alone is sent whatever its size. A gRPC server takes 4 MiB unless it is told
 #: otherwise; over HTTP the usual limits begin at 15 MB.
 _BATCH_BYTES_MAX: Final = {HTTP: 8_000_000, GRPC: 4_000_000}
+#: Likewise: a backend that writes span by span into a database has to be done with all of them before the timeout.
+_BATCH_SPANS_MAX: Final = 2000
 _PATH: Final = "/v1/traces"
 
 
@@ -58,6 +60,8 @@ def _encode(
     batch: Sequence[FlushData], resource: dict[str, Value], content: bool, batch_bytes_max: int
 ) -> tuple[bytes, int]:
     """The bytes of the export, and how many spans are in them."""
+    if len(batch) > 1 and sum(len(data["nodes"]) for data in batch) > _BATCH_SPANS_MAX:
+        raise PermanentFlushError(f"{len(batch)} requests are more than {_BATCH_SPANS_MAX} spans in one export")
     parts: list[bytes] = []
     size = count = 0
     for data in batch:

@@ -18,7 +18,9 @@ _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 #: Where a collector on this machine listens.
 _DEFAULT: Final = {HTTP: "http://localhost:4318/v1/traces", GRPC: "http://localhost:4317"}
 _PATH: Final = "/v1/traces"
-_TIMEOUT_S: Final = 10.0
+#: Longer than the ten seconds of an SDK. Nobody waits for a delivery; but one that is given up too soon may have
+#: arrived all the same, and is sent again.
+_TIMEOUT_S: Final = 30.0
 #: Nobody waits so many seconds; whoever writes so many means milliseconds, as the specification has it. The SDK for
 #: Python reads seconds.
 _MILLISECONDS_FROM: Final = 1000
