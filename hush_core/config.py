@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from hush_core.errors import ConfigError, closest
+from hush_core.interrupt import is_interrupt
 from hush_core.setting import Condition as Condition
 from hush_core.setting import Duration as Duration
 from hush_core.setting import Size as Size
@@ -165,7 +166,9 @@ def may_mask() -> bool:
                 return b"mask" in text.lower()
             if config is not None:  # nothing is wrong with it, now
                 return bool(config.mask.keys or config.mask.plugins)
-    except Exception:
+    except Exception as problem:
+        if is_interrupt(problem):
+            raise
         return True
     return True  # what was wrong is not there any more
 
@@ -173,7 +176,9 @@ def may_mask() -> bool:
 def _folders_upwards() -> list[str]:
     try:
         folder = os.getcwd()
-    except OSError:  # the working folder has been deleted
+    except OSError as problem:  # the working folder has been deleted
+        if is_interrupt(problem):
+            raise
         return []
     folders = [folder]
     while (parent := os.path.dirname(folders[-1])) != folders[-1]:
@@ -207,6 +212,8 @@ def _load(path: str) -> Config | None:
         table = _table(path, content)
         config = None if table is None else _parse(table, path)
     except OSError as problem:
+        if is_interrupt(problem):
+            raise
         wrong = ConfigError(f"Cannot read the settings in {path}: {problem.strerror}.")
         wrong.path = path
         raise wrong from problem
@@ -228,6 +235,8 @@ def _table(path: str, content: bytes) -> Any:
     try:
         document = tomllib.loads(content.decode())
     except ValueError as problem:  # not TOML, or not UTF-8
+        if is_interrupt(problem):
+            raise
         raise ConfigError(f"{path} is not valid TOML: {problem}.") from problem
     if not in_pyproject:
         return document

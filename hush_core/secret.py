@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from hush_core.errors import ConfigError, MissingVariableError
+from hush_core.interrupt import is_interrupt
 from hush_core.system import FILES
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{(?:sealed:([0-9a-f]+)|([A-Za-z_][A-Za-z0-9_]*))\}")
@@ -224,7 +225,10 @@ def _put_first(new: Path, path: Path) -> None:
         os.link(new, path)
     except FileExistsError:
         pass
-    except OSError:  # a file system without links. Should two come here at once, one secret has two files: no harm.
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
+        # A file system without links. Should two come here at once, one secret has two files: no harm.
         FILES.rename(new, path)
 
 

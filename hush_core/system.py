@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
+from hush_core.interrupt import is_interrupt
+
 #: File systems whose allocated blocks are certain to back a write. A mapped page that the disk cannot back kills the
 #: process with SIGBUS; copy-on-write systems (btrfs, zfs, bcachefs, overlay over them) take new blocks even to
 #: overwrite, and network ones can fail late, so everything not listed here is written with write(2) instead.
@@ -44,7 +46,9 @@ def _start_ticks(pid: int) -> int | None:
 def _boot_id() -> bytes:
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return bytes(16)
     return bytes.fromhex(text.decode().strip().replace("-", ""))
 
@@ -52,7 +56,9 @@ def _boot_id() -> bytes:
 def _pid_namespace() -> int:
     try:
         return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return 0
 
 
@@ -93,7 +99,9 @@ def filesystem_of(path: Path) -> str:
                 left, _, right = line.partition(b" - ")
                 if left.split(b" ", 3)[2] == wanted:
                     return right.split(b" ", 1)[0].decode()
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return ""
     return ""
 

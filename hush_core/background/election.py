@@ -5,7 +5,6 @@ An flock: the system releases it when the process ends, whatever ends it.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from hush_core.background.doorbell import connect
+from hush_core.interrupt import is_interrupt
 from hush_core.system import FILES, is_running
 
 LOCK: Final = "writer.lock"
@@ -57,8 +57,11 @@ def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:
         if not FILES.lock(fd) or _is_beginning(fd):
             return False
         keeper = start()
-        with contextlib.suppress(OSError):  # a full disk: others will start one too, and it gives way
+        try:
             FILES.write(fd, b"%-20d" % keeper, 0)
+        except OSError as problem:  # a full disk: others will start one too, and it gives way
+            if is_interrupt(problem):
+                raise
         return True
     finally:
         FILES.close(fd)

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
+from hush_core.interrupt import is_interrupt
+
 #: The shell's part: run the writer until it ends by itself (a status above 128 is death by a signal). One that is
 #: killed again and again is started later and later, and in the end no more; then the next ring starts one.
 _KEEP_RUNNING: Final = (
@@ -118,7 +120,9 @@ def environment_message(journal: str) -> bytes:
 def _cwd() -> str | None:
     try:
         return os.getcwd()
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return None
 
 

@@ -19,6 +19,7 @@ from hush_core.background.launch import environment_message
 from hush_core.background.launch import origin as origin
 from hush_core.background.launch import start_writer as start_writer
 from hush_core.errors import StoreError
+from hush_core.interrupt import is_interrupt
 from hush_core.journal.appender import Journal
 from hush_core.journal.format import WRITER_LOG
 from hush_core.journal.format import journal_directory as journal_directory
@@ -86,6 +87,8 @@ class Background:
         try:
             get_store(self.db_path).insert_node_trace(**fields)
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             self.drop("other")
             self.report(problem, "recording a node")
 
@@ -106,6 +109,8 @@ class Background:
         try:
             get_store(self.db_path).mark_request_complete(request_id, tracer_type, tracer_config, tags, **more)
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             self.drop("other")
             self.report(problem, "completing a request")
 
@@ -126,6 +131,8 @@ class Background:
             try:
                 self._journal.sync_to_disk()
             except OSError as problem:
+                if is_interrupt(problem):
+                    raise
                 self.report(problem, "syncing the journal to the disk")
 
     def drop(self, reason: str) -> None:
@@ -138,7 +145,10 @@ class Background:
         return self._journal.dropped
 
     def report(self, problem: BaseException, doing: str) -> None:
-        """The funnel: everything that went wrong and must not reach the workflow. Logs each kind once; never raises."""
+        """The funnel: everything that went wrong and must not reach the workflow. Logs each kind once.
+
+        Never raises but an interrupt.
+        """
         try:
             kind = f"{doing}: {type(problem).__name__}"
             if kind in self._reported:
@@ -153,7 +163,9 @@ class Background:
                 problem,
                 self.db_path,
             )
-        except Exception:
+        except Exception as raised:
+            if is_interrupt(raised):
+                raise
             self._reported.add("the report of a problem")  # a logging handler raised; there is nobody left to tell
 
     def solved(self, doing: str) -> None:
@@ -177,7 +189,9 @@ class Background:
             connect(self._journal.directory, 0).close()
         except BlockingIOError:
             return True  # its queue is full: it is awake, and busy
-        except OSError:
+        except OSError as problem:
+            if is_interrupt(problem):
+                raise
             return False
         return True
 
@@ -195,7 +209,10 @@ class Background:
                 self._heard_at, self._is_unheard = now, False
             else:
                 self._is_unheard = not self._start_one(now)
-        except Exception as problem:
+        except BaseException as problem:
+            if is_interrupt(problem) or not isinstance(problem, Exception):
+                self._ring_at = 0.0  # nobody may have heard it
+                raise
             self.report(problem, "starting the writer process (the journal keeps everything meanwhile)")
         return self._is_unheard
 
@@ -298,6 +315,8 @@ def _settings() -> tuple[Path | None, Any, Exception | None]:
         path = config.find_config()
         return path, config.load_config(path) if path else config.Config(), None
     except Exception as problem:
+        if is_interrupt(problem):
+            raise
         path = getattr(problem, "path", None)
         return None if path is None else Path(path), config.Config(), problem
 
@@ -335,8 +354,12 @@ def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0)
             answer = ask(directory, request, max(deadline - time.monotonic(), 0.05))
             break
         except TimeoutError as problem:
+            if is_interrupt(problem):
+                raise
             raise StoreError(f"The writer of {path} did not answer within {timeout:g} s.") from problem
         except OSError as problem:
+            if is_interrupt(problem):
+                raise
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"No writer of {path} could be started within {timeout:g} s ({problem}). "

@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from hush_core.capture.budget import Budget, name_of, truncated, unrecordable
+from hush_core.interrupt import is_interrupt
 
 _ABSENT: Final = object()
 #: `<_io.TextIOWrapper name='x' at 0x7f12...>`: an address tells nothing and makes equal traces differ.
@@ -142,9 +143,9 @@ def _fields(value: Any, names: Iterable[str], written_as: Iterable[str] | None =
 def _attribute(value: Any, name: str) -> Any:
     try:
         return getattr(value, name, _ABSENT)
-    except KeyboardInterrupt:
-        raise
     except BaseException as problem:  # one bad property does not hide the other fields
+        if is_interrupt(problem):
+            raise
         return unrecordable(type(value), problem)
 
 

@@ -19,6 +19,7 @@ from hush_core.capture.masked import LEAVES, Keys, MaskedWalk, PlainCopy
 from hush_core.capture.snapshot import encode_value_carefully, encode_walked, field_names, last_resort, walk_record
 from hush_core.capture.walk import Walk
 from hush_core.errors import HushError, PluginError
+from hush_core.interrupt import is_interrupt
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -56,7 +57,7 @@ class _Failed(PluginError):
 
 
 class _Hook:
-    """The `hush_mask` of one plugin. Raises `_Failed`, when it is made and when it is called, and KeyboardInterrupt."""
+    """The `hush_mask` of one plugin. Raises `_Failed`, when it is made and when it is called, and interrupts."""
 
     __slots__ = ("_mask", "_plugin")
 
@@ -69,9 +70,9 @@ class _Hook:
             self._mask = host.mask
             if any("hush_mask" in each.hooks for each in host.plugins):
                 return
-        except KeyboardInterrupt:
-            raise
         except BaseException as problem:
+            if is_interrupt(problem):
+                raise
             said = str(problem) if isinstance(problem, HushError) else name_of(type(problem))
             raise _Failed(plugin, f"the mask of the plugin {plugin!r} cannot be loaded", said) from None
         raise _Failed(plugin, f"the plugin {plugin!r} has no hush_mask")
@@ -80,9 +81,9 @@ class _Hook:
         """The record as the plugin leaves it."""
         try:
             return dict(self._mask(record))
-        except KeyboardInterrupt:
-            raise
         except BaseException as problem:  # whose text may hold what was to be masked
+            if is_interrupt(problem):
+                raise
             kind = name_of(type(problem.__cause__ or problem))
             raise _Failed(self._plugin, f"the mask of the plugin {self._plugin!r} failed: {kind}") from None
 
@@ -90,7 +91,7 @@ class _Hook:
 class Mask:
     """Encodes records so that nothing masked is in the bytes. For any number of threads; a forked child keeps it.
 
-    `encode` and `encode_value` never raise but KeyboardInterrupt, and RecursionError where the stack ends before they
+    `encode` and `encode_value` never raise but an interrupt, and RecursionError where the stack ends before they
     have begun.
 
     :param keys: names whose values are masked, at any depth of any field.
@@ -126,13 +127,13 @@ class Mask:
             masked = self._masked(fields)
             try:
                 return _encode(self._copy_plainly(masked))
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # odd types, a cycle, a lone surrogate: as in `record`
+            except BaseException as problem:  # odd types, a cycle, a lone surrogate: as in `record`
+                if is_interrupt(problem):
+                    raise
                 return encode_walked(masked, copy=self._copy)
-        except KeyboardInterrupt:
-            raise
         except BaseException as problem:  # no memory, or no stack left
+            if is_interrupt(problem):
+                raise
             return last_resort(_without_data(fields, name_of(type(problem))), problem)
 
     def encode_value(self, value: Any) -> bytes:
@@ -183,7 +184,9 @@ class Mask:
         """Show a copy of a record to each plugin, and take over what they made of its data."""
         try:
             copies = self._copy_plainly(fields)
-        except Exception:
+        except Exception as problem:
+            if is_interrupt(problem):
+                raise
             copies = walk_record(fields, copy=self._copy)
         names = field_names(fields[0])
         record = {"kind": KINDS.get(fields[0]), **dict.fromkeys(names)}
@@ -199,7 +202,7 @@ class Mask:
         return masked
 
     def load(self) -> None:
-        """Load the plugins, the first time; the other threads wait. Never raises but KeyboardInterrupt."""
+        """Load the plugins, the first time; the other threads wait. Never raises but an interrupt."""
         if self._hooks is not None or self._is_inside():
             return
         if not self._loading.acquire(timeout=self._patience_s):

@@ -110,7 +110,7 @@ class PlainCopy:
             copy = {}
             for key, item in pairs:
                 if type(key) is not str:
-                    raise NotPlain
+                    raise NotPlain("a key that is no text")
                 if key in keys:
                     item = MASKED
                 elif type(item) not in leaves:
@@ -123,12 +123,12 @@ class PlainCopy:
             return [item if type(item) in LEAVES else self.value(self._keys.pair(item)) for item in items]
         if kind in LEAVES:
             return value
-        raise NotPlain
+        raise NotPlain("neither a plain container nor a leaf")
 
     def _count(self, items: int) -> None:
         self._left -= items
         if self._left < 0:
-            raise NotPlain
+            raise NotPlain("too many items")
 
 
 class MaskedWalk(Walk):

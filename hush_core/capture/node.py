@@ -117,8 +117,8 @@ def _wrap_sync(function: Callable[..., Any], declared: Declared) -> Callable[...
         if parent is None:
             return function(*args, **kwargs)
         node = begin(parent, args, kwargs)
-        set_place(node)
         try:
+            set_place(node)  # inside: an interrupt comes right after a call
             result = function(*args, **kwargs)
         except BaseException as error:
             set_place(parent)
@@ -135,8 +135,8 @@ def _end_later(declared: Declared, node: OpenNode, coroutine: Any) -> Any:
 
     async def code_node() -> Any:
         outside = current.get()
-        current.set(node)
         try:
+            current.set(node)
             result = await coroutine
         except BaseException as error:
             if not isinstance(error, GeneratorExit) or current.get() is node:
@@ -160,8 +160,8 @@ def _wrap_async(function: Callable[..., Any], declared: Declared) -> Callable[..
         if parent is None:
             return await function(*args, **kwargs)
         node = begin(parent, args, kwargs)
-        set_place(node)
         try:
+            set_place(node)  # inside: an interrupt comes right after a call
             result = await function(*args, **kwargs)
         except BaseException as error:
             # A coroutine that is dropped half way ends wherever the last reference to it goes.
@@ -236,8 +236,8 @@ def _bind_sync(function: Callable[..., Any], place: Place | None) -> Callable[..
     @functools.wraps(function)
     def at_place(*args: Any, **kwargs: Any) -> Any:
         before = current.get()
-        current.set(place)
         try:
+            current.set(place)
             result = function(*args, **kwargs)
         finally:
             current.set(before)
@@ -256,8 +256,8 @@ def _bind_async(function: Callable[..., Any], place: Place | None) -> Callable[.
 
 async def _run_at(place: Place | None, coroutine: Awaitable[T]) -> T:
     before = current.get()
-    current.set(place)
     try:
+        current.set(place)
         return await coroutine
     finally:
         current.set(before)

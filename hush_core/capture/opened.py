@@ -11,6 +11,7 @@ import msgspec
 from hush_core.capture.budget import BOUNDS, encodable, name_of, truncated, unrecordable
 from hush_core.capture.place import Place, spans
 from hush_core.capture.usage import NO_USAGE, Usage
+from hush_core.interrupt import is_interrupt
 from hush_core.model import NODE, NODE_END, NODE_START
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class OpenNode(Place):
     """A node that has begun: the place of the code that runs in it.
 
     With start records it is in the journal already, inputs included; its end says the rest. Without, `end` records it
-    whole, with the inputs as they were at the start. Neither raises but KeyboardInterrupt.
+    whole, with the inputs as they were at the start. Neither raises but an interrupt.
     """
 
     __slots__ = (
@@ -123,18 +124,20 @@ def error_text(error: BaseException) -> str:
     """An exception as `ValueError: text`, then its traceback, bounded: the innermost frames, without hush's own.
 
     An exception that came out of a node within this one has its traceback there, and only its text here. Whatever the
-    exception's own code does, this raises nothing but KeyboardInterrupt.
+    exception's own code does, this raises nothing but an interrupt.
     """
     kind = name_of(type(error))
     try:
         text = f"{kind}: {_bounded(str(error))}"
-    except KeyboardInterrupt:
-        raise
     except BaseException as problem:
+        if is_interrupt(problem):
+            raise
         return f"{kind}: {unrecordable(type(error), problem)}"
     try:
         return text if _came_out_of_a_node(error) else f"{text}\n{_bounded(_traceback(error))}"
-    except Exception:  # no stack or memory left for the traceback; the error itself is known
+    except Exception as problem:  # no stack or memory left for the traceback; the error itself is known
+        if is_interrupt(problem):
+            raise
         return text
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from hush_core.interrupt import is_interrupt
+
 if TYPE_CHECKING:
     from hush_core.capture.mask import Mask
 
@@ -46,19 +48,19 @@ def value_encoder(mask: Mask | None = None) -> Encode:
 
 
 def rescue(fields: tuple[Any, ...]) -> bytes:
-    """Encode what the fast way could not. Never raises but KeyboardInterrupt, see `snapshot.encode_carefully`."""
+    """Encode what the fast way could not. Never raises but an interrupt, see `snapshot.encode_carefully`."""
     from hush_core.capture.snapshot import encode_carefully
 
     return encode_carefully(fields)
 
 
 def encode(fields: tuple[Any, ...], mask: Mask | None = None) -> bytes:
-    """Encode a record, the fast way if it can be. Never raises but KeyboardInterrupt."""
+    """Encode a record, the fast way if it can be. Never raises but an interrupt."""
     try:
         return encoder(mask)(fields)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+    except BaseException as problem:
+        if is_interrupt(problem):
+            raise
         return rescuer(mask)(fields)
 
 
@@ -67,9 +69,9 @@ def encode_value(value: Any) -> bytes:
     encode_now = encoder()
     try:
         return (encode_now if encode_now is _encode_fast else _rescue_value)(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+    except BaseException as problem:
+        if is_interrupt(problem):
+            raise
         return _rescue_value(value)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from hush_core.capture.usage import read_usage
+from hush_core.interrupt import is_interrupt
 
 if TYPE_CHECKING:
     from hush_core.capture.opened import Findings
@@ -58,19 +59,23 @@ def take_reserved(result: Any, found: Findings, state: MemoryState) -> Any:
     """Put a dict's reserved keys into the findings; gives a copy without them, of the same class if it can be copied.
 
     A copy, because the function may keep what it returned (a cache) and return it again. Never raises but
-    KeyboardInterrupt: a value that makes no sense is reported.
+    an interrupt: a value that makes no sense is reported.
     """
     for key, take in RESERVED.items():
         if dict.__contains__(result, key):
             try:
                 take(dict.__getitem__(result, key), found, state)
             except Exception as problem:
+                if is_interrupt(problem):
+                    raise
                 state.report(problem, f"reading {key} of a node's result")
     if type(result) is dict:
         return {key: value for key, value in result.items() if key not in _KEYS}
     try:
         rest = copy.copy(result)
-    except Exception:
+    except Exception as problem:
+        if is_interrupt(problem):
+            raise
         rest = dict(dict.items(result))
     for key in _KEYS:
         dict.pop(rest, key, None)

@@ -8,7 +8,6 @@ JSON both hold. Where both ways can encode a value they say the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +16,7 @@ from hush_core import model
 from hush_core.capture.budget import BOUNDS, Bounds, Budget, unrecordable
 from hush_core.capture.reread import Reader, split
 from hush_core.capture.walk import Walk
+from hush_core.interrupt import is_interrupt
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -98,13 +98,13 @@ def _share_of(budget: Budget, parts: int, name: str, value: Any, copy: CopyField
 def encode_carefully(fields: tuple[Any, ...], limit_bytes: int = BOUNDS.record_bytes) -> bytes:
     """Encode a record whatever is in it, to no more than `limit_bytes`, in bounded time.
 
-    Never raises but KeyboardInterrupt. What could not be kept says so in its place.
+    Never raises but an interrupt (see `hush_core.interrupt`). What could not be kept says so in its place.
     """
     try:
         return encode_walked(fields, limit_bytes)
-    except KeyboardInterrupt:
-        raise
     except BaseException as problem:  # no memory, or no stack left, for even a small walk
+        if is_interrupt(problem):
+            raise
         return last_resort(fields, problem)
 
 
@@ -117,9 +117,9 @@ def encode_value_carefully(value: Any, copy: CopyField = _walk) -> bytes:
     """Encode one value of a record, as `encode_carefully` does the whole."""
     try:
         return _encode(copy("", value, Budget(BOUNDS)))
-    except KeyboardInterrupt:
-        raise
     except BaseException as problem:
+        if is_interrupt(problem):
+            raise
         return _encode(unrecordable(type(value), problem))
 
 
@@ -139,8 +139,12 @@ def last_resort(fields: Sequence[Any], problem: BaseException) -> bytes:
     for value in fields:
         small = value is None or type(value) in (bool, float) or (type(value) is str and len(value) <= 256)
         if small or (type(value) is int and value.bit_length() < 64):
-            with suppress(Exception):
+            try:
                 _encode(value)
+            except Exception as refused:
+                if is_interrupt(refused):
+                    raise
+            else:
                 kept.append(value)
                 continue
         kept.append(unrecordable(type(value), problem))
@@ -153,16 +157,16 @@ def last_resort(fields: Sequence[Any], problem: BaseException) -> bytes:
 def shrink(payload: bytes, limit_bytes: int) -> bytes:
     """An encoded record, cut to no more than `limit_bytes`: fields that are small stay as they are.
 
-    Never raises but KeyboardInterrupt. A payload that is no record is given back as it is.
+    Never raises but an interrupt (see `hush_core.interrupt`). A payload that is no record is given back as it is.
     """
     if len(payload) <= limit_bytes:
         return payload
     try:
         fields = split(payload)
         return _encode_within(limit_bytes, lambda bounds: _reread_record(fields, bounds, _cut))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+    except BaseException as problem:
+        if is_interrupt(problem):
+            raise
         return payload
 
 

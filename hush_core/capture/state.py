@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from hush_core.capture.budget import name_of
 from hush_core.capture.place import Place, current
+from hush_core.interrupt import is_interrupt
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -99,6 +100,8 @@ class MemoryState:
                 self.report(TypeError(f"a tag is a str, not {name_of(type(odd[0]))}"), "adding tags")
             return [str.__str__(tag) for tag in given if isinstance(tag, str)]
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             self.report(problem, "adding tags")
             return []
 
@@ -166,7 +169,11 @@ class Position:
         self._outer = self._state.here
         self._at: Place | None = None
         if self._index is not None:
-            self.move(self._index)
+            try:
+                self.move(self._index)
+            except BaseException:  # an interrupt: `__exit__` will not be called
+                current.set(self._before)
+                raise
         return self
 
     def move(self, index: int) -> None:

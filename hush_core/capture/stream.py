@@ -88,8 +88,8 @@ def drive(
     try:
         while True:
             outside = current.get()
-            current.set(inside)
             try:
+                current.set(inside)
                 item = resume(value)
             finally:
                 inside = current.get()
@@ -120,8 +120,8 @@ async def drive_async(
     try:
         while True:
             outside = current.get()
-            current.set(inside)
             try:
+                current.set(inside)
                 item = await resume(value)
             finally:
                 inside = current.get()

@@ -67,29 +67,39 @@ class Trace:
         )
         self._before = current.get()
         if self._store is not None:
-            static = list(self._static_tags)
-            state.record((
-                REQUEST_START, state.request_id, state.workflow_name, state.user_id, state.session_id, time_ns(),
-                [*static, *(tag for tag in state.tags if tag not in static)], self._tracers,
-            ))  # fmt: skip
-            state.root = OpenNode(state, None, self._workflow_name, self._inputs, WORKFLOW_NODE)
-            current.set(state.root)
+            try:
+                self._begin(state)
+            except BaseException as error:  # an interrupt: `__exit__` will not be called
+                self.__exit__(type(error), error, None)
+                raise
         return state
+
+    def _begin(self, state: MemoryState) -> None:
+        static = list(self._static_tags)
+        state.record((
+            REQUEST_START, state.request_id, state.workflow_name, state.user_id, state.session_id, time_ns(),
+            [*static, *(tag for tag in state.tags if tag not in static)], self._tracers,
+        ))  # fmt: skip
+        state.root = OpenNode(state, None, self._workflow_name, self._inputs, WORKFLOW_NODE)
+        current.set(state.root)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         state = self._state
-        current.set(self._before)
-        found = Findings()
-        state.status = COMPLETED
-        if error is not None and not is_success(error):
-            found.error = error_text(error)
-            state.error = found.error.partition("\n")[0]
-            state.status = FAILED
-        if isinstance(state.root, OpenNode):
-            state.root.end(state.output, found)
-        self._finish(state)
+        state.status = COMPLETED if error is None else FAILED
+        try:
+            current.set(self._before)
+            found = Findings()
+            if error is not None and is_success(error):
+                state.status = COMPLETED
+            elif error is not None:
+                found.error = error_text(error)
+                state.error = found.error.partition("\n")[0]
+            if isinstance(state.root, OpenNode):
+                state.root.end(state.output, found)
+        finally:  # an interrupt leaves the root open, and the request is complete all the same
+            self._finish(state)
 
     async def __aenter__(self) -> MemoryState:
         return self.__enter__()

@@ -1,8 +1,8 @@
 """A walk over any value that copies it into plain types: bounded, and safe against whatever the objects do.
 
 It contains everything that an object's own code raises, SystemExit and asyncio.CancelledError included: a
-`__repr__` that calls `sys.exit` is not the workflow ending. KeyboardInterrupt alone passes, because while the walk runs
-it is the person at the keyboard far more often than the object, and theirs must not be lost.
+`__repr__` that calls `sys.exit` is not the workflow ending. What interrupts the walk (`interrupt`) passes: a signal's
+handler that leaves the app, the person at the keyboard.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 from hush_core.capture.budget import CYCLE, Budget, name_of, truncated, unrecordable
 from hush_core.capture.foreign import Attributes, open_up
+from hush_core.interrupt import is_interrupt
 
 _to_json: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -55,9 +56,9 @@ class Walk:
             return value
         try:
             return self._of_type(value, kind, depth)
-        except KeyboardInterrupt:
-            raise
         except BaseException as problem:  # whatever an object's own code raised, see above
+            if is_interrupt(problem):
+                raise
             return self._budget.note(unrecordable(kind, problem))
 
     def _of_type(self, value: Any, kind: type, depth: int) -> Any:

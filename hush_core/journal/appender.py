@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
+from hush_core.interrupt import is_interrupt
 from hush_core.journal.format import (
     BELL_AT,
     DROP_REASONS,
@@ -69,12 +70,13 @@ class Journal:
     """This process's journal of one database.
 
     `append(payload)`: when it returns, the record survives the death of the process; if the disk cannot take it, the
-    loss is counted by reason, and reported once. It never raises and never waits for anything but the disk. Safe
-    over threads, signal handlers and forks: a forked child opens a journal of its own at its first record.
+    loss is counted by reason, and reported once. It never raises but an interrupt (after one, the record may be there
+    or not), and never waits for anything but the disk. Safe over threads, signal handlers and forks: a forked child
+    opens a journal of its own at its first record.
 
     :param directory: where segments are; made when first needed.
-    :param ring: called when the writer must be woken or started; must not raise. True: nobody has heard it, and it
-        shall be rung again after the next append.
+    :param ring: called when the writer must be woken or started; must not raise but an interrupt. True: nobody has
+        heard it, and it shall be rung again after the next append.
     :param origin: gives the payload of the ORIGIN record that opens each journal.
     :param shrink: (payload, limit_bytes) -> a payload within the limit, for a record above ``max_record_bytes``.
     :param report: (problem, what was being done): the funnel for everything that may not reach the caller.
@@ -141,7 +143,9 @@ class Journal:
             sequence = next_sequence()
             try:
                 write(pack(FRAME_MAGIC, len(payload), sequence, checksum(payload, sequence)) + payload)
-            except (ValueError, OSError, MemoryError, StructError):
+            except (ValueError, OSError, MemoryError, StructError) as problem:
+                if is_interrupt(problem):
+                    raise
                 append_slowly(payload, sequence)
                 return
             if bell[BELL_AT] or not sequence & mask:
@@ -182,8 +186,12 @@ class Journal:
                     payload = self._shrink(payload, self._max_record_bytes)
                 self._put(payload, sequence)
         except OSError as problem:
+            if is_interrupt(problem):
+                raise
             self._fail(problem)
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             self._count("too large" if len(payload) > self._max_record_bytes else "other")
             self._report(problem, "appending a record to the journal")
         else:
@@ -196,8 +204,9 @@ class Journal:
                 try:
                     self._segment.write(frame)
                     return
-                except ValueError:
-                    pass
+                except ValueError as problem:
+                    if is_interrupt(problem):
+                        raise
             self._roll(len(frame))
 
     def _roll(self, frame_bytes: int) -> None:
@@ -237,6 +246,8 @@ class Journal:
         try:
             return _frame(self._origin(), self.first_sequence - 1)  # outside the count of records: it is hush's own
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             self._needs_origin = False
             self._report(problem, "describing where the records come from")
             return b""
@@ -255,6 +266,8 @@ class Journal:
             if self._power_safe:
                 segment.sync()
         except OSError as problem:  # the records are in memory still, and the next segment can take more
+            if is_interrupt(problem):
+                raise
             self._report(problem, "syncing a full journal segment to the disk")
         finally:
             self._let_go_of(segment)
@@ -297,6 +310,8 @@ class Journal:
                 try:
                     segment.publish_dropped(self._dropped)
                 except OSError as problem:  # counted in memory; the next segment's header will carry it
+                    if is_interrupt(problem):
+                        raise
                     self._report(problem, "publishing the count of dropped records")
 
     # -- the doorbell -------------------------------------------------------------------------------------------------
@@ -312,9 +327,13 @@ class Journal:
             return
         try:
             if segment.bell[BELL_AT]:
-                segment.set_bell(False)  # first: the writer may arm it again as soon as it is rung
-                if self._ring():
-                    segment.set_bell(True)
+                unheard: bool | None = True
+                try:
+                    segment.set_bell(False)  # first: the writer may arm it again as soon as it is rung
+                    unheard = self._ring()
+                finally:
+                    if unheard:
+                        segment.set_bell(True)
             elif monotonic() > writer_awake_until(segment):
                 self._ring()
             if segment.bell[FAULT_AT]:
@@ -322,6 +341,8 @@ class Journal:
                     if self._segment is segment:
                         self._roll(0)
         except Exception as problem:  # the record is in the journal already: nothing here may undo that
+            if is_interrupt(problem):
+                raise
             self._report(problem, "waking the writer")
 
     # -- what the supervisor asks -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from hush_core.errors import JournalError
+from hush_core.interrupt import is_interrupt
 from hush_core.journal.format import (
     AWAKE_UNTIL_AT,
     BELL_AT,
@@ -65,7 +66,9 @@ class _SegmentFile:
         """Whether the descriptor is still this file's. A daemon closes all that it finds, and reuses their numbers."""
         try:
             return self._files.identity(self.fd) == self._identity
-        except OSError:
+        except OSError as problem:
+            if is_interrupt(problem):
+                raise
             return False
 
     def sync(self) -> None:
@@ -149,7 +152,10 @@ class PlainSegment(_SegmentFile):
                 done = 0
                 while done < size:
                     done += self._files.write(self.fd, frame[done:], start + done)
-            except OSError:
+            except OSError as problem:
+                if is_interrupt(problem):
+                    self._limit = 0  # as below
+                    raise
                 self._end, self._limit = (start, self._limit) if self._end == end else (self._end, 0)
                 raise
             except BaseException:
@@ -160,8 +166,11 @@ class PlainSegment(_SegmentFile):
     def close_to_writers(self) -> None:
         with self._lock:
             self._limit = 0
-            with contextlib.suppress(OSError):  # it serves to tell damage, later; the disk may be what is wrong
+            try:
                 self._tell(ENDED_AT, _U32.pack(self._end))
+            except OSError as problem:  # it serves to tell damage, later; the disk may be what is wrong
+                if is_interrupt(problem):
+                    raise
 
     def disown(self) -> None:
         """In a forked child: the file is the parent's. Takes no lock, which a thread of the parent may have held."""
@@ -224,7 +233,9 @@ def open_segment(files: Files, directory: Path, header: SegmentHeader, capacity:
     header = header._replace(size=capacity)
     try:
         fd = _claim_free(files, directory, header) or _create(files, directory, header)
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         # No room for a whole segment. Smaller writes may still fit; each one says so by itself when it does not.
         return _open_plain(files, directory, header, capacity)
     return MappedSegment(files, fd, header.number, capacity)

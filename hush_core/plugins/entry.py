@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from hush_core.interrupt import is_interrupt
+
 GROUP: Final = "hush"
 _DIST_INFO: Final = ".dist-info"
 
@@ -82,7 +84,9 @@ def named(name: str) -> tuple[Entry, ...]:
 def _dist_infos(folder: str) -> list[str]:
     try:
         return [item for item in os.listdir(folder) if item.endswith(_DIST_INFO)]
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return []
 
 
@@ -90,7 +94,9 @@ def _read(path: str) -> str | None:
     try:
         with open(path, "rb", buffering=0) as file:
             content = file.read()
-    except OSError:
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return None
     # Most are about scripts alone: not worth decoding.
     return content.decode(errors="replace") if b"[hush]" in content else None

@@ -23,6 +23,7 @@ from hush_core.errors import (
     UnknownTracerError,
     closest,
 )
+from hush_core.interrupt import is_interrupt
 from hush_core.plugins import hookspecs
 from hush_core.plugins.entry import Entry, installed, named
 from hush_core.plugins.registration import CHOOSE, CORE, Offers, Registration, offer
@@ -98,9 +99,9 @@ class PluginHost:
             for call in self._calls_of(entry, "hush_register_tracers"):
                 call(register=register)
             self._loaded[entry] = Plugin(*_identity(entry), entry.value.partition(":")[0], hooks, tuple(offered))
-        except KeyboardInterrupt:  # the user's, who wants none of this to go on
-            raise
         except BaseException as problem:
+            if is_interrupt(problem):  # not the plugin's, and it wants none of this to go on
+                raise
             self._remove(entry, problem)
 
     def _remove(self, entry: Entry, problem: BaseException) -> None:
@@ -237,9 +238,9 @@ class PluginHost:
         for plugin, call in self._calls("hush_mask"):
             try:
                 record = _made_of(record, call(record=record))
-            except KeyboardInterrupt:
-                raise
             except BaseException as problem:
+                if is_interrupt(problem):
+                    raise
                 raise PluginError(f"hush_mask of the plugin {plugin!r} failed: {reason(problem)}") from problem
         return record
 

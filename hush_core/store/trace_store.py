@@ -11,6 +11,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hush_core.capture.record import Encode, encoder, rescuer, value_encoder
+from hush_core.interrupt import is_interrupt
 from hush_core.model import (
     GIVEN_IDS,
     LOCAL_TRACER,
@@ -50,9 +51,9 @@ class Recorder(Protocol):
 class TraceStore:
     """Records nodes and requests into one database, and reads them back.
 
-    Recording never raises into the workflow (but KeyboardInterrupt, which is the user's) and never waits for the
-    writer or the
-    database. Safe over threads and forks; pickles as its path. Nothing is opened or started before the first record.
+    Recording never raises into the workflow, but what is the app's own (see `hush_core.interrupt`), and never waits for
+    the writer or the database. Safe over threads and forks; pickles as its path. Nothing is opened or started before
+    the first record.
 
     :param db_path: the database; `HUSH_TRACES_DB`, else `~/.hush/traces.db`, as they are at this call.
     :param background: where records go, if not to the background of that path.
@@ -138,9 +139,9 @@ class TraceStore:
             )  # fmt: skip
             try:
                 payload = self._encode(fields)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
+            except BaseException as problem:
+                if is_interrupt(problem):
+                    raise
                 payload = self._rescue(fields)
             self._append(payload)
         except RecursionError:  # the workflow is within a few frames of its limit
@@ -250,12 +251,16 @@ class TraceStore:
         try:
             return seal(config, secrets_folder(self._db_path))
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             self.background.report(
                 problem, "keeping a tracer's secrets (what is recorded meanwhile cannot be delivered)"
             )
         try:
             return withhold(config)
-        except Exception:
+        except Exception as problem:
+            if is_interrupt(problem):
+                raise
             return {}  # nothing that could be looked through for secrets
 
     def record(self, fields: tuple[Any, ...]) -> None:
@@ -263,9 +268,9 @@ class TraceStore:
         try:
             try:
                 payload = self._encode(fields)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
+            except BaseException as problem:
+                if is_interrupt(problem):
+                    raise
                 payload = self._rescue(fields)
             self._append(payload)
         except RecursionError:
@@ -278,8 +283,9 @@ class TraceStore:
         if background is None:
             from hush_core.background.supervisor import get_background
 
-            background = self._background = get_background(self._db_path)
+            background = get_background(self._db_path)
             self._record_to(background)
+            self._background = background  # last: an interrupt may have come in between
         return background
 
     def _record_to(self, background: Recorder) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from hush_core.capture.trace import Trace
 from hush_core.errors import ConfigError
+from hush_core.interrupt import is_interrupt
 from hush_core.model import COMPLETED, FAILED
 from hush_core.secret import redacted, seal, secrets_folder, withhold
 from hush_core.store.trace_store import get_store
@@ -108,7 +109,8 @@ class BaseTracer(ABC):
         """The request is complete, and due to this tracer. When this returns, that survives the death of the process.
 
         For any state with `request_id, user_id, session_id, tags, has_trace_store, _trace_store`. Without a trace
-        store, the nodes that it keeps in `execution_order` and `trace_metadata` are recorded first. Never raises.
+        store, the nodes that it keeps in `execution_order` and `trace_metadata` are recorded first. Never raises but an
+        interrupt.
         """
         doing = f"completing a request of {workflow_name!r}"
         try:
@@ -117,12 +119,16 @@ class BaseTracer(ABC):
                 store = get_store()
                 record_legacy_traces(store, workflow_name, state)
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             _report(problem, doing)
             return
         for tracer in self._tracers():
             try:
                 tracer._complete(store, workflow_name, state)
             except Exception as problem:
+                if is_interrupt(problem):
+                    raise
                 _report(problem, doing)
 
     def _complete(self, store: TraceStore, workflow_name: str, state: Any) -> None:
@@ -165,6 +171,8 @@ class BaseTracer(ABC):
             text = msgspec.json.encode(self._get_tracer_config())
             config = msgspec.json.decode(text, type=dict[str, Any])
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             _report(self._without_secrets(problem), f"asking {type(self).__name__} for its configuration")
             return {}
         if self._recorded is not None and self._recorded[:2] == (db_path, text):
@@ -172,6 +180,8 @@ class BaseTracer(ABC):
         try:
             sealed = seal(config, secrets_folder(db_path), self.secret_options)
         except OSError as problem:
+            if is_interrupt(problem):
+                raise
             _report(problem, f"keeping the secrets of {self!r} (what is recorded meanwhile cannot be delivered)")
             return withhold(config, self.secret_options)
         self._recorded = (db_path, text, sealed)
@@ -183,7 +193,9 @@ class BaseTracer(ABC):
         try:
             said = redacted(str(problem), vars(self), self.secret_options)
             return problem if said == str(problem) else ConfigError(f"{kind}: {said}")
-        except Exception:  # it has no text, or the tracer holds what cannot be looked through
+        except Exception as unreadable:  # it has no text, or the tracer holds what cannot be looked through
+            if is_interrupt(unreadable):
+                raise
             return ConfigError(f"{kind} (its text is not shown: a secret could be in it)")
 
     def _target(self) -> str:
@@ -227,6 +239,8 @@ def _open_store() -> TraceStore | None:
         store.background  # noqa: B018 - made here, where a problem can be reported
         return store
     except Exception as problem:
+        if is_interrupt(problem):
+            raise
         _report(problem, "opening the trace store")
         return None
 
@@ -252,7 +266,9 @@ def _report(problem: BaseException, doing: str) -> None:
         from hush_core.background.supervisor import get_background
 
         get_background().report(problem, doing)
-    except Exception:
+    except Exception as unreported:
+        if is_interrupt(unreported):
+            raise
         import logging
 
         logging.getLogger("hush").error("hush: %s failed: %s. The workflow goes on.", doing, problem)

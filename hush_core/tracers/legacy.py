@@ -8,12 +8,12 @@ is None, and nothing that is there is lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from hush_core.capture.opened import ERROR, error_text
 from hush_core.capture.reserved import read_cost
 from hush_core.capture.usage import NO_USAGE, Usage, read_usage
+from hush_core.interrupt import is_interrupt
 
 if TYPE_CHECKING:
     from hush_core.store.trace_store import TraceStore
@@ -36,6 +36,8 @@ def record_legacy_traces(store: TraceStore, workflow_name: str, state: Any) -> N
         try:
             _record_run(store, workflow_name, state, order, run, entries)
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
             store.background.drop("other")
             store.background.report(problem, "recording a node that was kept in memory")
 
@@ -93,8 +95,11 @@ def _values(said: Mapping[str, Any], names: tuple[str, ...], state: Any, node: A
         return found
     values = {}
     for name in found:
-        with suppress(Exception):  # a state that does not give its variables so: then the names are what is known
+        try:
             values[name] = state[node, name, context_id]
+        except Exception as problem:  # a state that does not give its variables so: then the names are what is known
+            if is_interrupt(problem):
+                raise
     return values if len(values) == len(found) else found
 
 

@@ -1,0 +1,71 @@
+"""The app's signal handlers raise in the middle of an append: what they raise goes on, and the journal goes on after
+it."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import count
+
+import pytest
+from interrupting import Interrupt, Timeout
+
+from hush_core.journal import appender
+from hush_core.system import Files
+from tests.journal.conftest import Journals
+
+# A file that an interrupt leaves open is closed by the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+RAISED = [Timeout, TimeoutError, SystemExit, KeyboardInterrupt]
+
+
+def delete(journals: Journals) -> None:
+    """Begin anew: each file that is there is an instant more."""
+    journals.close()
+    for path in journals.directory.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_what_a_handler_raises_at_any_instant_of_an_append_goes_on_and_so_does_the_journal(
+    journals: Journals, kind: type[Files], raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender, "SEGMENT_BYTES", (4096, 4096, 4096))
+
+    def interrupted_at(n: int) -> bool:
+        journal = journals.open(kind(), power_safe=True)
+        returned, interrupted = [], 0
+        records = [b"%d %s" % (number, b"x" * 1000) for number in range(6)]  # the last ones are in the next segment
+        with Interrupt(n, raised) as interrupt:
+            for record in records:
+                try:
+                    journal.append(record)
+                    returned.append(record)
+                except raised:
+                    interrupted += 1
+        journal.append(b"after")
+        found = journals.records(of=journal)
+        assert interrupted == interrupt.came, "it was not raised where the app can see it"
+        assert [record for record in found if record in returned] == returned, "a record was lost or doubled"
+        assert len(found) == len(set(found)), "the record that was interrupted is there twice"
+        assert found[-1] == b"after"
+        assert journal.dropped == {}
+        assert journals.reports == []
+        delete(journals)
+        return interrupt.came
+
+    assert next(n for n in count() if not interrupted_at(n)) > 60
+
+
+def test_a_ring_that_is_interrupted_is_made_up_for(journals: Journals, kind: type[Files]) -> None:
+    def interrupted_at(n: int) -> bool:
+        journal = journals.open(kind())
+        journals.rings = 0
+        with Interrupt(n, Timeout) as interrupt, contextlib.suppress(Timeout):
+            journal.append(b"first")
+        journal.append(b"second")
+        assert journals.rings > 0
+        delete(journals)
+        return interrupt.came
+
+    assert next(n for n in count() if not interrupted_at(n)) > 30
