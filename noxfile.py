@@ -143,7 +143,7 @@ def receivers(session: nox.Session) -> None:
     variables = {}
     for package, command in {"arize-phoenix": "phoenix", "mlflow": "mlflow"}.items():
         # Each in an environment of its own: what they depend on is half of PyPI, and not the same half.
-        folder = NOX_DIR / "receivers" / package
+        folder = NOX_DIR / "servers" / package
         if not (folder / "bin" / command).exists():
             session.run(sys.executable, "-m", "virtualenv", "-q", str(folder), external=True)
             session.run(str(folder / "bin" / "python"), "-m", "pip", "install", "-q", package, external=True)
