@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from .collector import Collector
+if TYPE_CHECKING:
+    from .collector import Collector
+
+# Where the plugin is not installed there is nothing to test; what it needs is not there either.
+collect_ignore_glob = ["*"] if find_spec("hush_otel") is None else []
 
 
 @pytest.fixture(autouse=True)
@@ -26,5 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
+    from .collector import Collector
+
     with Collector() as server:
         yield server
