@@ -134,6 +134,12 @@ def test_a_status_is_the_outcome_that_it_means(
     assert isinstance(raised.value.__cause__, grpc.RpcError)
 
 
+def test_a_proxy_of_the_environment_has_no_say(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert OTelTracer.flush(to(service)) is None
+
+
 def test_a_part_that_was_rejected_is_noted_and_all_is_a_dead_letter(service: Service) -> None:
     partial = ExportTracePartialSuccess(rejected_spans=1, error_message="too old")
     service.do = lambda context: ExportTraceServiceResponse(partial_success=partial)

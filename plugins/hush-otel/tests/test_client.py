@@ -254,6 +254,13 @@ def test_a_netrc_file_has_no_say(collector: Collector, home: Any) -> None:
     assert collector.exports[0].headers["Authorization"] == "Bearer mine"
 
 
+def test_a_proxy_of_the_environment_has_no_say(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    OTelTracer.flush(to(collector))
+    assert len(collector.exports) == 1
+
+
 # -- what no backend would take as it is ------------------------------------------------------------------------------
 
 

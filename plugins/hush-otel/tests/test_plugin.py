@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from waiting import wait_until
 from hush_core import BaseTracer, get_registered_tracers, get_tracer
 from hush_otel.tracer import OTelTracer
 
-from .collector import attributes_of
+from .collector import Collector, attributes_of, rejecting
 from .tap import Tap
 
 WORKFLOW = """
@@ -68,6 +70,20 @@ def test_a_request_goes_from_a_workflow_to_a_receiver() -> None:
     said = attributes_of(root)
     assert (said["hush.request_id"], said["tag.tags"], said["input.value"]) == ("r-1", ["vip"], "where?")
     assert len({span.trace_id for span in spans.values()}) == 1
+
+
+def test_what_a_backend_rejected_stands_in_the_ledger_and_no_secret_does(
+    collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLECTOR_KEY", "s3cret-of-the-app")
+    collector.answer = rejecting(2, "too old: s3cret-of-the-app")
+    settings(f'endpoint = "{collector.endpoint}"\nheaders = {{ X-Key = "${{COLLECTOR_KEY}}" }}\n')
+    run(f"{WORKFLOW}\nassert tracer.shutdown_worker(60)")
+    [export] = collector.exports
+    assert export.headers["X-Key"] == "s3cret-of-the-app"
+    with closing(sqlite3.connect(f"file:{tmp_path / 'traces.db'}?mode=ro", uri=True)) as reader:
+        rows = reader.execute("SELECT status, last_error FROM deliveries").fetchall()
+    assert rows == [("flushed", "2 of 5 spans rejected: too old: [redacted]")]
 
 
 @pytest.mark.parametrize("variables", ["", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9"])

@@ -2,7 +2,8 @@
 
 A connection of its own each time: one that was kept open is closed by the other side at any moment, and then nobody
 knows what has arrived. A timeout of a socket bounds one read, and a server that sends a byte a second makes no end of
-reads; so each read and each write gets what is left of the whole time.
+reads; so each read and each write gets what is left of the whole time. The lookup of a name alone is bounded by the
+system's resolver.
 
 Neither `~/.netrc` nor the proxies of the environment are used: what goes where is what the tracer says.
 """
