@@ -18,7 +18,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -43,8 +45,14 @@ _SCHEME: Final = re.compile(r"\s*(?:(?:basic|bearer|token|apikey)\s+|[a-z][a-z0-
 _CREDENTIAL: Final = re.compile(r"\s*(?:basic|bearer)\s+\S+\s*$", re.IGNORECASE)
 _NOWHERE: Final = "${sealed:0}"
 _REDACTED_LENGTH_MIN: Final = 4
+#: Of a URL, the host alone: to know it opens nothing, and an error has to name it.
+_HOST: Final = re.compile(r"[\w.:\[\]-]+/?")
 _KEY_BYTES: Final = 32
 _ID_BYTES: Final = 16
+#: How long after its last use a sealed secret that nothing names is kept; and how often its use has to be noted, by
+#: sealing it again, seconds.
+UNUSED_KEPT_S: Final = 24 * 3600.0
+NOTE_USE_S: Final = UNUSED_KEPT_S / 4
 
 
 class Resolved(NamedTuple):
@@ -85,6 +93,11 @@ def seal(config: Mapping[str, Any], folder: Path, names: Collection[str] = froze
     vault = _Vault(folder)
     sealed: dict[str, Any] = _map(config, names, lambda text, secret: _seal_text(text, secret, vault.keep))
     return sealed
+
+
+def sealed_in(text: str) -> set[str]:
+    """The names of the sealed secrets that a configuration refers to, of its JSON text or any text that holds it."""
+    return set(re.findall(r"\$\{sealed:([0-9a-f]+)\}", text))
 
 
 def withhold(config: Mapping[str, Any], names: Collection[str] = frozenset()) -> dict[str, Any]:
@@ -186,7 +199,11 @@ class _Vault:
         # Keyed, so that the name tells nothing: not even that two databases hold the same secret.
         name = blake2b(content, key=self._key(), digest_size=_ID_BYTES).hexdigest()
         path = self._folder / name
-        if not os.path.exists(path):
+        try:
+            if os.stat(path).st_mtime < time.time() - NOTE_USE_S / 2:
+                with suppress(OSError):  # another user's: it is theirs to keep
+                    os.utime(path)
+        except FileNotFoundError:
             self._write(path, content)
         return f"${{sealed:{name}}}"
 
@@ -243,6 +260,9 @@ def names_in(config: Mapping[str, Any]) -> set[str]:
 def resolve(config: Mapping[str, Any], environment: Mapping[str, str], folder: Path) -> Resolved:
     """The configuration with every reference replaced by its value, and the values that came from references.
 
+    Of a value of several parts each part is given too: an error may quote the user or the password of a URL, one of its
+    parameters, or what follows `Bearer`.
+
     Raises MissingVariableError, which names every variable that is not set, and ConfigError for a sealed secret whose
     file is not there.
     """
@@ -250,14 +270,25 @@ def resolve(config: Mapping[str, Any], environment: Mapping[str, str], folder: P
     secrets: dict[str, None] = {}
 
     def change(text: str, _: bool) -> str:
-        values = [chunk if found is None else _value(found, environment, folder) for chunk, found in _parts(text)]
-        secrets.update(
-            dict.fromkeys(value for value, (_, found) in zip(values, _parts(text), strict=True) if found is not None)
-        )
-        return "".join(values)
+        parts = list(_parts(text))
+        values = [chunk if found is None else _value(found, environment, folder) for chunk, found in parts]
+        whole = "".join(values)
+        referred = [value for value, (_, found) in zip(values, parts, strict=True) if found is not None]
+        for value in referred:
+            secrets[value] = None
+            secrets.update(dict.fromkeys(_secret_parts(value)))
+        if referred:  # user:password may be one reference, in a URL that is written out
+            secrets.update(dict.fromkeys(literal_secrets({"": _escape(whole)})))
+        return whole
 
     resolved: dict[str, Any] = _map(config, (), change)
     return Resolved(resolved, [secret for secret in secrets if secret])
+
+
+def _secret_parts(value: str) -> list[str]:
+    """What of a secret value may turn up without the rest of it."""
+    parts = literal_secrets({"secret": _escape(value)})
+    return [part for part in parts if not (value.endswith(f"://{part}") and _HOST.fullmatch(part))]
 
 
 def _demand_variables(config: Mapping[str, Any], environment: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ from hush_core.secret import (
     names_in,
     resolve,
     seal,
+    sealed_in,
     secrets_folder,
     withhold,
 )
@@ -253,3 +254,44 @@ def test_sealing_never_changes_what_a_configuration_resolves_to(
     environment = {name: f"<{name}>" for name in names_in(config)}
     plain = resolve(config, environment, folder)
     assert resolve(seal(config, folder), environment, folder).config == plain.config
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("Bearer tok-1", {"tok-1"}),
+        ("Token tok-1", {"tok-1"}),
+        ("https://me:pw-1@host/?page=2&api_key=k-1", {"me", "pw-1", "k-1"}),
+        ("https://hooks.example/T0/B1", {"hooks.example/T0/B1"}),
+        ("https://me:a${b@host", {"me", "a${b"}),
+        ("https://cloud.example:8080/", set()),  # the host, which an error has to name, is none
+        ("sk-1", set()),
+    ],
+)
+def test_each_secret_part_of_a_value_is_among_the_secrets(value: str, parts: set[str], folder: Path) -> None:
+    secrets = set(resolve({"url": "${V}"}, {"V": value}, folder).secrets)
+    assert secrets >= {value, *parts}
+    assert not any(secret.startswith("cloud.example") for secret in secrets)
+
+
+def test_the_parts_of_a_url_that_references_complete_are_among_the_secrets(folder: Path) -> None:
+    config = {"url": "https://${LOGIN}@host/?page=2&key=k-${K}"}
+    secrets = resolve(config, {"LOGIN": "me:pw-1", "K": "1"}, folder).secrets
+    assert {"me:pw-1", "me", "pw-1", "k-1"} <= set(secrets)
+
+
+# -- files of sealed secrets ------------------------------------------------------------------------------------------
+
+
+def test_the_names_of_sealed_secrets_are_found_in_any_text(folder: Path) -> None:
+    sealed = seal({"key": "sk-1", "url": "https://u-1:p-1@host"}, folder)
+    assert sealed_in(f"x{sealed}") == set(files(folder)) - {"key"}
+    assert sealed_in("${KEY} sealed:12") == set()
+
+
+def test_to_seal_a_secret_again_notes_that_it_is_in_use(folder: Path) -> None:
+    sealed = seal({"key": "sk-1"}, folder)
+    [name] = sealed_in(str(sealed))
+    os.utime(folder / name, (1, 1))
+    assert seal({"key": "sk-1"}, folder) == sealed
+    assert (folder / name).stat().st_mtime > 1

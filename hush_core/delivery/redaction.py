@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 REDACTED: Final = "[redacted]"
 
@@ -67,6 +67,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield repr(secret)[1:-1]
     yield quote(secret)
     yield quote(secret, safe="")
+    yield unquote(secret)
     if "\n" in secret:  # a key file is printed line by line
         yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= 2 * _LENGTH_MIN)
     plain = secret.encode(errors="surrogatepass")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -15,7 +16,7 @@ from hush_core.capture.trace import Trace
 from hush_core.errors import ConfigError
 from hush_core.interrupt import is_interrupt
 from hush_core.model import COMPLETED, FAILED
-from hush_core.secret import redacted, seal, secrets_folder, withhold
+from hush_core.secret import NOTE_USE_S, redacted, seal, sealed_in, secrets_folder, withhold
 from hush_core.store.trace_store import get_store
 from hush_core.tracers.legacy import record_legacy_traces
 
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
 
 #: How often `shutdown_worker` asks whether everything due was tried, seconds: an answer costs the writer a query.
 _ASK_AGAIN_S: Final = 0.02
+
+
+class _Recorded(NamedTuple):
+    """The last configuration that was recorded: sealing it each time would cost more than all the rest."""
+
+    db_path: Path
+    text: bytes  #: what it was made of
+    sealed: dict[str, Any]
+    files: list[str]  #: that hold its secrets
+    at: float
+
+    def is_kept(self) -> bool:
+        """Whether nobody has deleted the files, and nobody will: `seal` notes that they are in use."""
+        # Asked for each request: this is three times as fast as `os.stat`, and most have no file.
+        return all(os.access(file, os.F_OK) for file in self.files) and time.monotonic() - self.at < NOTE_USE_S
 
 
 class BaseTracer(ABC):
@@ -43,8 +59,7 @@ class BaseTracer(ABC):
     _tags: list[str]
     _name: str | None = None
     _policy: dict[str, Any] | None = None
-    #: The last configuration that was recorded, by the database and the JSON text that it was made of.
-    _recorded: tuple[Path, bytes, dict[str, Any]] | None = None
+    _recorded: _Recorded | None = None
 
     def __init__(self, tags: list[str] | None = None) -> None:
         self._tags = list(tags or ())
@@ -175,16 +190,19 @@ class BaseTracer(ABC):
                 raise
             _report(self._without_secrets(problem), f"asking {type(self).__name__} for its configuration")
             return {}
-        if self._recorded is not None and self._recorded[:2] == (db_path, text):
-            return self._recorded[2]
+        known = self._recorded
+        if known is not None and (known.db_path, known.text) == (db_path, text) and known.is_kept():
+            return known.sealed
+        folder = secrets_folder(db_path)
         try:
-            sealed = seal(config, secrets_folder(db_path), self.secret_options)
+            sealed = seal(config, folder, self.secret_options)
         except OSError as problem:
             if is_interrupt(problem):
                 raise
             _report(problem, f"keeping the secrets of {self!r} (what is recorded meanwhile cannot be delivered)")
             return withhold(config, self.secret_options)
-        self._recorded = (db_path, text, sealed)
+        files = [str(folder / name) for name in sealed_in(msgspec.json.encode(sealed).decode())]
+        self._recorded = _Recorded(db_path, text, sealed, files, time.monotonic())
         return sealed
 
     def _without_secrets(self, problem: Exception) -> Exception:

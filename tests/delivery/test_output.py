@@ -66,6 +66,20 @@ def test_an_error_is_in_the_log_with_where_it_came_from_and_without_secrets(
     assert "odd_tracers.py" in start.log() and SECRET not in start.log()
 
 
+def test_the_parts_of_what_references_stand_for_are_shown_nowhere(database: TraceDatabase, start: Workers) -> None:
+    config = {"url": "${HUSH_TEST_URL}", "headers": {"authorization": "${HUSH_TEST_HEADER}"}}
+    variables = {
+        "HUSH_TEST_URL": "https://login-1:pass%40word@host.example/in?page=2&api_key=key-0123",
+        "HUSH_TEST_HEADER": "Bearer tok-4567",
+    }
+    [outcome] = start("QuotesParts", config=config, variables=variables).work([database.request("r-1")])
+    expected = "as [redacted] with [redacted], [redacted], to host.example/in?page=2&api_key=[redacted] and [redacted]"
+    assert outcome.error == f"ValueError: {expected}"
+    wait_until(lambda: f"] {expected}" in start.log(), "what was printed")
+    for part in ("login-1", "pass%40word", "pass@word", "key-0123", "tok-4567"):
+        assert part not in start.log()
+
+
 def test_a_reason_not_to_be_usable_holds_no_secret(database: TraceDatabase, start: Workers, tmp_path: Path) -> None:
     (tmp_path / "tells.py").write_text("import os; raise ValueError(os.environ['HUSH_TEST_SECRET'])")
     error = start.unready("tells:Tracer", config=SEALED, path=[str(tmp_path)]).unusable()

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from hush_core.errors import ConfigurationFlushError, PermanentFlushError, RetryableFlushError
 from hush_core.tracers.base import BaseTracer
@@ -88,6 +89,19 @@ class Fails(Odd):
         if how == "vendor":
             importlib.import_module("no_such_vendor")
         keep(flush_data)
+
+
+class QuotesParts(Odd):
+    """Shows what its URL and its header are made of, each by itself, as HTTP libraries do."""
+
+    @staticmethod
+    def flush(flush_data: dict[str, Any]) -> None:
+        config = flush_data["tracer_config"]
+        url = urlsplit(config["url"])
+        said = f"as {url.username} with {url.password}, {unquote(url.password or '')}, "
+        said += f"to {url.hostname}{url.path}?{url.query} and {config['headers']['authorization'].split()[1]}"
+        print(said)
+        raise ValueError(said)
 
 
 class ExitsAtOnce(Odd):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -98,6 +100,29 @@ def test_sealing_happens_once_for_as_long_as_the_configuration_stays(
     assert due(tracer, tmp_path) == first
     tracer.config["timeout_s"] = 9.0
     assert due(tracer, tmp_path)[2] == {"sealed": "again"}
+
+
+def test_a_secret_whose_file_was_deleted_is_kept_again(tmp_path: Path) -> None:
+    tracer = KeyTracer()
+    first = due(tracer, tmp_path)
+    folder = secrets_folder(tmp_path / "traces.db")
+    [sealed] = [path for path in folder.iterdir() if path.name != "key"]
+    sealed.unlink()
+    assert due(tracer, tmp_path) == first
+    shutil.rmtree(folder)
+    again = due(tracer, tmp_path)
+    assert again != first  # the key that names it was gone too
+    assert resolve(again[2], {}, folder).config["api_key"] == SECRET
+
+
+def test_a_tracer_in_use_has_its_secrets_noted_as_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracer = KeyTracer()
+    first = due(tracer, tmp_path)
+    [sealed] = [path for path in secrets_folder(tmp_path / "traces.db").iterdir() if path.name != "key"]
+    os.utime(sealed, (1, 1))
+    monkeypatch.setattr("hush_core.tracers.base.NOTE_USE_S", 0.0)
+    assert due(tracer, tmp_path) == first
+    assert sealed.stat().st_mtime > 1
 
 
 def test_a_configuration_is_recorded_as_plain_json(tmp_path: Path) -> None:

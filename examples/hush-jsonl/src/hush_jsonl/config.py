@@ -1,6 +1,6 @@
 """The tracer's options, checked twice: as written when an app makes the tracer, and resolved before they are used.
 
-A wrong one is a ConfigError that says what would be right. It never shows a header's value, which may be a secret.
+A wrong one is a ConfigError that says what would be right. It never shows a header's value, nor of a URL more than its scheme and host: the rest may be a secret.
 A value with a reference in it (`${NAME}`) is taken as it is: what it stands for is not known before delivery.
 """
 
@@ -68,14 +68,16 @@ def _checked_path(path: object) -> str:
 def _checked_url(url: object) -> str:
     example = '"https://example.com/ingest"'
     if not isinstance(url, str):
-        raise ConfigError(f"url of a jsonl tracer is {url!r}; it has to be a text such as {example}.")
+        raise ConfigError(f"url of a jsonl tracer is a {type(url).__name__}; it has to be a text such as {example}.")
     if "${" in url:
         return url
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # a port that is no number raises
-    except ValueError as problem:
-        raise ConfigError(f"url of a jsonl tracer cannot be read: {problem}. Right would be {example}.") from problem
+    except ValueError:  # its text may quote a piece of a password, and so would a traceback
+        raise ConfigError(
+            f"url of a jsonl tracer cannot be read: its host or its port is none. Right would be {example}."
+        ) from None
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
             "url of a jsonl tracer holds a user or a password, which would be shown wherever the url is. Put them into "
@@ -83,10 +85,15 @@ def _checked_url(url: object) -> str:
         )
     if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[\x21-\x7e]+", url):
         raise ConfigError(
-            f"url of a jsonl tracer is {url!r}; it has to begin with http:// or https:// and a host, and to hold no "
-            f"blank and no character beyond ASCII: {example}."
+            f"url of a jsonl tracer{_shown(parts.scheme, host)} has to begin with http:// or https:// and a host, "
+            f"and to hold no blank and no character beyond ASCII: {example}."
         )
     return url
+
+
+def _shown(scheme: str, host: str | None) -> str:
+    """Which URL it is; nothing if it has no scheme or host to tell it by."""
+    return f" (to {scheme}://{host})" if scheme and host else ""
 
 
 def _checked_headers(headers: object) -> dict[str, str]:
