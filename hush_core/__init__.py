@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnknownRequestError,
         UnknownTracerError,
     )
+    from hush_core.interrupt import is_interrupt
     from hush_core.plugins.marker import hookimpl
     from hush_core.store.trace_store import TraceStore, get_store
     from hush_core.tracers.base import BaseTracer
@@ -70,6 +71,7 @@ __all__ = [
     "get_store",
     "get_tracer",
     "hookimpl",
+    "is_interrupt",
     "shutdown_background",
 ]
 
@@ -89,6 +91,7 @@ _HOME: Final = {
     "get_store": "hush_core.store.trace_store",
     "get_tracer": "hush_core.tracers.named",
     "hookimpl": "hush_core.plugins.marker",
+    "is_interrupt": "hush_core.interrupt",
     "shutdown_background": "hush_core.background.supervisor",
 }
 

@@ -13,10 +13,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import Interrupt, Timeout
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -522,6 +524,22 @@ def test_a_database_that_cannot_be_had_does_not_stop_the_app(
     processor.shutdown()
     (said,) = [each.message for each in caplog.records]
     assert said.startswith("hush: writing the journal in")
+
+
+def test_what_a_signals_handler_raises_reaches_the_app_and_recording_goes_on(tracer: trace.Tracer) -> None:
+    for instant in count(step=3):
+        try:
+            with Interrupt(instant, Timeout) as interrupt:
+                tracer.start_span("answer").end()
+        except Timeout:
+            continue
+        assert not interrupt.came
+        break
+    assert instant > 30
+    with tracer.start_as_current_span("answer") as root:
+        tracer.start_span("inner").end()
+    request = request_of(root)
+    assert (request.status, tree(request)) == ("completed", [("answer", None), ("inner", "answer")])
 
 
 def test_a_mask_finds_its_keys_in_json_and_among_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

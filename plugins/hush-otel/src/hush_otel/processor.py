@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode
 
-from hush_core import BaseTracer, ConfigError, TraceStore, get_store, get_tracer
+from hush_core import BaseTracer, ConfigError, TraceStore, get_store, get_tracer, is_interrupt
 from hush_otel.incoming.fields import to_fields, workflow_name
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class HushSpanProcessor(SpanProcessor):
     first span ends, or when the process dies. Spans keep their ids. Those that are not sampled, and those that began
     before the processor was added, are left out.
 
-    It starts no thread, exports nothing and raises nothing into the app; safe over threads and forks. A forked child
-    ends only the spans that began in it.
+    It starts no thread, exports nothing and raises nothing into the app, but what a signal's handler of the app raises
+    meanwhile. Safe over threads and forks; a forked child ends only the spans that began in it.
 
     :param tracer: to whom the requests are due: a tracer, the name of one as for `get_tracer`, or None for the default.
 
@@ -56,7 +56,7 @@ class HushSpanProcessor(SpanProcessor):
         try:
             self._begin(span)
         except Exception as problem:
-            self._report(problem, "recording the start of a span")
+            self._contain(problem, "recording the start of a span")
 
     def on_end(self, span: ReadableSpan) -> None:
         """Record the end of a span. When this returns, that survives the death of the process."""
@@ -72,7 +72,7 @@ class HushSpanProcessor(SpanProcessor):
                 if known.is_first:
                     self._complete(known.request, span, fields)
         except Exception as problem:
-            self._report(problem, "recording the end of a span")
+            self._contain(problem, "recording the end of a span")
 
     def shutdown(self) -> None:
         """Record no span that begins from now on; those that are open may end. There is nothing to wait for."""
@@ -83,7 +83,7 @@ class HushSpanProcessor(SpanProcessor):
         try:
             return self._store.sync(timeout_millis / 1000)
         except Exception as problem:
-            self._report(problem, "waiting for the writer")
+            self._contain(problem, "waiting for the writer")
             return False
 
     # -- one span -----------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class HushSpanProcessor(SpanProcessor):
         try:
             return to_fields(span, is_first=is_first, name=name)
         except Exception as problem:
-            self._report(problem, "reading the attributes of a span")
+            self._contain(problem, "reading the attributes of a span")
             return {"node_name": name or span.name, "start_time": span.start_time, "end_time": span.end_time}
 
     def _start(self, request: _Request, span: Span, fields: dict[str, Any]) -> None:
@@ -163,7 +163,10 @@ class HushSpanProcessor(SpanProcessor):
         if self._known.get(known.span_id) is known:
             del self._known[known.span_id]
 
-    def _report(self, problem: Exception, doing: str) -> None:
+    def _contain(self, problem: Exception, doing: str) -> None:
+        """Report what must not reach the app; what is the app's own goes on. Within the handler of the exception."""
+        if is_interrupt(problem):
+            raise
         with suppress(Exception):
             self._store.background.report(problem, doing)
 
