@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hush_core.cli.render import duration, moment
 from hush_core.config import TracerSettings, load_config
+from hush_core.delivery.schedule import BREAKER_AFTER
 from hush_core.errors import ConfigError, HushError, UnknownTracerError, closest
 from hush_core.store.queries.reader import file_status
 from hush_core.store.queries.tracers import TracerState, load_tracers
@@ -22,10 +23,6 @@ from hush_core.store.stored import iso_time
 if TYPE_CHECKING:
     from hush_core.plugins.host import PluginHost
     from hush_core.plugins.registration import Registration
-
-#: From so many failures in a row on, a wait is the breaker's.
-_BREAKER_AFTER: Final = 5
-
 
 class Destination(msgspec.Struct):
     """A tracer by its name: one line of `hush tracers`, whatever number of configurations it has had."""
@@ -160,7 +157,7 @@ def obstacle(state: TracerState, now_ns: int) -> str | None:
     because = f" ({state.last_error})" if state.last_error else ""
     if state.retry_ns > now_ns:
         wait = f"tried again in {_until(state.retry_ns, now_ns)}"
-        if state.failures >= _BREAKER_AFTER:
+        if state.failures >= BREAKER_AFTER:
             return f"its backend failed {state.failures:,} times in a row, {wait}{because}"
         return f"its backend asked to wait, {wait}{because}"
     if state.pending and (state.next_attempt_ns or 0) > now_ns:

@@ -21,14 +21,13 @@ from hush_core.delivery.flush_data import FlushData, Tracer, build, load, payloa
 from hush_core.delivery.outcome import of_error, of_return
 from hush_core.delivery.output import Output
 from hush_core.delivery.protocol import Job, Outcome
+from hush_core.delivery.schedule import BREAKER_AFTER
 from hush_core.errors import FlushError, PermanentFlushError
 from hush_core.store.queries.reader import open_reader
 
 #: The most requests, and about how many bytes of payload, of one call of `flush_batch`.
 _CHUNK: Final = 100
 _CHUNK_BYTES_MAX: Final = 8_000_000
-#: After so many deliveries in a row that failed, the rest are not tried: the backend is down.
-_FAILURES_MAX: Final = 5
 _FRAMES_MAX: Final = 40
 
 
@@ -86,7 +85,7 @@ class Attempts:
         self._failures = 0
         is_full = False
         try:
-            while waiting and self._failures < _FAILURES_MAX and not is_full:
+            while waiting and self._failures < BREAKER_AFTER and not is_full:  # after so many, the backend is down
                 chunk = self._load(waiting.popleft())
                 if chunk.rest:
                     waiting.appendleft(chunk.rest)

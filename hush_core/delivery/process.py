@@ -59,7 +59,8 @@ def _path(value: Any) -> str:
 
 
 class DeliveryProcess:
-    """A running delivery process. Nothing here waits for it.
+    """A running delivery process. Nothing here waits for it but `end`: most often some milliseconds, at the longest a
+    second, when the system is slow to end what was killed.
 
     :param origin: the interpreter, `sys.path`, working folder and settings of the app.
     :param variables: its environment.

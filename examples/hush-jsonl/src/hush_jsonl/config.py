@@ -1,7 +1,8 @@
 """The tracer's options, checked twice: as written when an app makes the tracer, and resolved before they are used.
 
-A wrong one is a ConfigError that says what would be right. It never shows a header's value, nor of a URL more than its scheme and host: the rest may be a secret.
-A value with a reference in it (`${NAME}`) is taken as it is: what it stands for is not known before delivery.
+A wrong one is a ConfigError that says what would be right. It never shows a header's value, nor of a URL more than its
+scheme and host: the rest may be a secret. A value with a reference in it (`${NAME}`) is taken as it is: what it stands
+for is not known before delivery.
 """
 
 from __future__ import annotations
