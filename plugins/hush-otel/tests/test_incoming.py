@@ -127,7 +127,9 @@ def test_a_name_stays_and_what_the_span_is_called_later_is_kept_beside_it() -> N
     )
 )
 def test_no_attribute_is_lost(attributes: dict[str, Any]) -> None:
-    assert set(fields(attributes)["metadata"].get("attributes", {})) == set(attributes)
+    span = ended(attributes)  # an older SDK leaves bytes out
+    kept = to_fields(span, is_first=False)["metadata"].get("attributes", {})
+    assert set(kept) == set(span.attributes or {})
 
 
 @given(
