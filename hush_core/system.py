@@ -177,6 +177,10 @@ class Files:
         found = os.fstat(fd)
         return found.st_dev, found.st_ino
 
+    def is_deleted(self, fd: int) -> bool:
+        """Whether an open file has no name any more: nobody else can open it."""
+        return os.fstat(fd).st_nlink == 0
+
     def read(self, fd: int, size: int, offset: int) -> bytes:
         return os.pread(fd, size, offset)
 

@@ -276,7 +276,7 @@ class Background:
         while not journal.is_stored(position):
             if time.monotonic() > deadline:
                 return False
-            self._ring()
+            journal.tend(at_once=True)
             time.sleep(_LOOK_S)
         return True
 
@@ -290,7 +290,7 @@ class Background:
     def at_exit(self) -> None:
         """The process ends: wake the writer if it sleeps. What was recorded is in the journal already."""
         if self._journal.is_open:
-            self._ring()
+            self._journal.tend(at_once=True)
             if self._delivers and self._journal.writer != self._handed_to:
                 self._hand_over(self._journal.writer)
                 if self._handed_to == -1 and not self._started_at:

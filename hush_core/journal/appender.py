@@ -11,6 +11,7 @@ import errno
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from math import inf
@@ -30,9 +31,10 @@ from hush_core.journal.format import (
     FRAME_MAGIC,
     HEADER_BYTES,
     SegmentHeader,
+    frames,
 )
 from hush_core.journal.segment import Segment, open_segment, stored_offset, writer_awake_until, writer_pid
-from hush_core.system import FILES, Files, Mapping, process_identity
+from hush_core.system import FILES, Files, Mapping, is_running, process_identity
 
 #: A journal's segments grow: a short script pays for little, a busy server rolls seldom.
 SEGMENT_BYTES: Final = (256 * 1024, 1024 * 1024, 8 * 1024 * 1024)
@@ -118,6 +120,9 @@ class Journal:
         self._lock = threading.RLock()
         self._segment: Segment | None = None
         self._closed: Segment | None = None  # the last one, until there is a next: its header still takes counts
+        self._deleted: list[Segment] = []  # left because somebody deleted them; a writer may be reading them still
+        self._again: deque[tuple[bytes, int]] = deque()  # payload and sequence of what was in them and is not stored
+        self._again_at = Position(-1, 0)  # behind the last such record, in the segment that it was appended to again
         self._number = -1
         self._header: SegmentHeader | None = None
         self._dropped = [0] * len(DROP_REASONS)
@@ -262,6 +267,9 @@ class Journal:
             return
         self._segment = None
         self._install()
+        if segment.is_deleted():
+            self._deleted.append(segment)
+            self._needs_origin = True  # the database may have been deleted with it
         try:
             if self._power_safe:
                 segment.sync()
@@ -275,8 +283,30 @@ class Journal:
     def _let_go_of(self, newly_closed: Segment | None) -> None:
         """Give up the segment that was closed before."""
         closed, self._closed = self._closed, newly_closed
-        if closed is not None:
+        if closed is not None and closed not in self._deleted:
             closed.release()
+
+    def _append_again(self, present: Segment) -> None:
+        """Append again what was in deleted segments and is not stored, once no writer can be about to store it."""
+        with self._lock:
+            for segment in list(self._deleted):
+                reader = writer_pid(segment)
+                if reader and reader == writer_pid(present):
+                    pass  # it has read that one to its end
+                elif reader and is_running(reader):
+                    continue
+                else:
+                    self._again += frames(segment.unstored())
+                self._deleted.remove(segment)
+                segment.release()
+            while self._again:
+                record = self._again.popleft()  # first: a signal handler may come here meanwhile
+                try:
+                    self._put(*record)
+                except BaseException:
+                    self._again.appendleft(record)
+                    raise
+                self._again_at = self.position()
 
     def _fail(self, problem: OSError) -> None:
         """The disk refused. Count the record; look at the disk again after a while, not for every record."""
@@ -316,16 +346,29 @@ class Journal:
 
     # -- the doorbell -------------------------------------------------------------------------------------------------
 
-    def tend(self) -> None:
-        """Wake the writer if it sleeps, replace it if it is overdue, leave a segment that the disk failed to keep.
+    def tend(self, *, at_once: bool = False) -> None:
+        """Wake the writer if it sleeps, replace it if it is overdue, leave a segment that the disk failed to keep, or
+        that somebody deleted.
 
         `append` does it when the bell is set, every few records (that a writer died while it was awake shows only in
         its promise), when it changes segments and after trouble; and so does whoever completes a request.
+
+        :param at_once: somebody waits for the writer: wake it also if it is due to look by itself.
         """
         segment = self._segment
-        if segment is None:
-            return
         try:
+            if segment is None:
+                if at_once:
+                    self._ring()
+                return
+            due = at_once or segment.bell[BELL_AT] or monotonic() > writer_awake_until(segment)
+            if due and segment.is_deleted():
+                with self._lock:
+                    if self._segment is segment:
+                        self._roll(0)
+                segment = self._segment or segment
+            if self._deleted or self._again:
+                self._append_again(segment)
             if segment.bell[BELL_AT]:
                 unheard: bool | None = True
                 try:
@@ -334,7 +377,7 @@ class Journal:
                 finally:
                     if unheard:
                         segment.set_bell(True)
-            elif monotonic() > writer_awake_until(segment):
+            elif due:
                 self._ring()
             if segment.bell[FAULT_AT]:
                 with self._lock:
@@ -383,8 +426,11 @@ class Journal:
         """Whether the writer has put everything before a position into SQLite."""
         with self._lock:
             segment = self._segment
+            if self._deleted or self._again:
+                return False
             if segment is None:
                 return self._number < 0
+            position = max(position, self._again_at)
             stored = stored_offset(segment)
             return stored > 0 if segment.number > position.segment else stored >= position.offset
 
@@ -400,7 +446,7 @@ class Journal:
 
     def after_fork_in_child(self) -> None:
         """The mapping is the parent's to write: begin a journal of this process's own, at its first record."""
-        inherited = [segment for segment in (self._segment, self._closed) if segment is not None]
+        inherited = [segment for segment in (self._segment, self._closed, *self._deleted) if segment is not None]
         self._begin()
         self._install()
         for segment in inherited:

@@ -112,6 +112,20 @@ def unpack_header(page: bytes) -> SegmentHeader:
     return SegmentHeader(size, journal_id, number, ProcessIdentity(pid, ticks, boot, namespace), first, created)
 
 
+def frames(content: bytes) -> list[tuple[bytes, int]]:
+    """The payloads and sequences of the frames at the start of some bytes, up to the first that is not whole."""
+    found: list[tuple[bytes, int]] = []
+    at = 0
+    while at + FRAME_HEADER_BYTES <= len(content):
+        magic, length, sequence, checksum = FRAME_HEADER.unpack_from(content, at)
+        payload = content[at + FRAME_HEADER_BYTES : at + FRAME_HEADER_BYTES + length]
+        if magic != FRAME_MAGIC or xxh3_64_intdigest(payload, sequence) != checksum:
+            break
+        found.append((payload, sequence))
+        at += FRAME_HEADER_BYTES + length
+    return found
+
+
 def pack_dropped(counts: list[int]) -> bytes:
     """The counts of records that the app could not keep, in the order of DROP_REASONS, to be put at DROPPED_AT."""
     packed = struct.pack(f"<{len(counts)}Q", *counts)

@@ -45,6 +45,8 @@ class Segment(Protocol):
     def write(self, frame: bytes, /) -> object: ...
     def close_to_writers(self) -> None: ...
     def position(self) -> int: ...
+    def is_deleted(self) -> bool: ...
+    def unstored(self) -> bytes: ...
     def set_bell(self, armed: bool) -> None: ...
     def publish_dropped(self, counts: list[int]) -> None: ...
     def sync(self) -> None: ...
@@ -70,6 +72,20 @@ class _SegmentFile:
             if is_interrupt(problem):
                 raise
             return False
+
+    def is_deleted(self) -> bool:
+        """Whether somebody has deleted the file: a writer that starts now does not find it."""
+        try:
+            return self._has_descriptor() and self._files.is_deleted(self.fd)
+        except OSError as problem:
+            if is_interrupt(problem):
+                raise
+            return False
+
+    def unstored(self) -> bytes:
+        """The bytes behind what the writer has stored."""
+        start = max(stored_offset(self), HEADER_BYTES)
+        return self._files.read(self.fd, max(self._files.size(self.fd) - start, 0), start)
 
     def sync(self) -> None:
         """When this returns, what was written survives a power cut. Raises OSError if that cannot be had."""
@@ -204,7 +220,7 @@ _U64: Final = struct.Struct("<Q")
 _F64: Final = struct.Struct("<d")
 
 
-def stored_offset(segment: Segment) -> int:
+def stored_offset(segment: Segment | _SegmentFile) -> int:
     """How far the writer has stored this segment, bytes; 0 if it has not begun."""
     (offset,) = _U64.unpack_from(segment.bell, STORED_AT)
     return int(offset)

@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
+from hush_core.background import supervisor
 from hush_core.background.supervisor import control, get_background, journal_directory
 from hush_core.cli.examination import examine
 from hush_core.model import NODE
 
+from ..conftest import end_writers, writers_under
 from .children import Acknowledgements, Child
 from .history import Record, check_whole, text_of
 
@@ -139,3 +141,46 @@ def test_an_app_whose_files_are_deleted_goes_on_and_what_it_records_is_stored_on
     assert max(numbers) <= last + 1, "invented"
     check_whole(database)
     assert control(database, {"verb": "status"})["problem"] is None
+
+
+def test_the_first_record_after_the_journals_were_deleted_is_stored_though_the_writer_has_ended(tmp_path: Path) -> None:
+    database = tmp_path / "traces.db"
+    background = get_background(database)
+
+    def record(number: int) -> None:
+        fields = {"node_name": "n", "execution_order": number, "input_data": text_of(number, _SIZE)}
+        background.append(Record(NODE, "r", fields).payload)
+
+    for number in range(3):
+        record(number)
+    assert background.sync(10)
+    delete_the_journals(database)
+    wait_until(lambda: not writers_under(tmp_path), "the writer to notice it, and to end")
+    record(3)  # the app was idle meanwhile
+    assert background.sync(10)
+    assert numbers_in(database) == [0, 1, 2, 3]
+    assert background.dropped == {}
+
+
+@pytest.mark.parametrize("delete", [delete_the_journals, delete_everything])
+def test_what_nobody_had_stored_when_the_journals_were_deleted_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delete: Callable[[Path], None]
+) -> None:
+    database = tmp_path / "traces.db"
+    background = get_background(database)
+
+    def record(number: int) -> None:
+        fields = {"node_name": "n", "execution_order": number, "input_data": text_of(number, _SIZE)}
+        background.append(Record(NODE, "r", fields).payload)
+
+    record(0)
+    assert background.sync(10)
+    with monkeypatch.context() as nobody:
+        nobody.setattr(supervisor, "start_writer", lambda *_, **__: 1)
+        wait_until(lambda: not end_writers(tmp_path), "the writer to be killed")
+        for number in range(1, 200):
+            record(number)
+        delete(database)
+    assert background.sync(10)  # nothing is recorded any more
+    assert [number for number in numbers_in(database) if number > 0] == list(range(1, 200))
+    assert not examine(database).problems
