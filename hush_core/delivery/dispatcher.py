@@ -39,8 +39,6 @@ _WINDOW: Final = 200
 _PROCESSES: Final = 8
 #: How long a process that has nothing to do is kept: starting one, and importing an SDK, costs more than keeping it.
 _IDLE_S: Final = 30.0
-#: A lease is longer than any attempt; it matters only to a store whose writer does not know that it is alone.
-_LEASE_S: Final = 3600.0
 #: A next attempt that is further away than any wait: the clock has gone back.
 _TOO_FAR_NS: Final = int((RETRY_AFTER_MAX_S + CAP_S) * SECOND_NS)
 
@@ -255,7 +253,7 @@ class Dispatcher:
         if (traffic.claims and (limit < _WINDOW // 2 or traffic.is_outdated)) or not self._may_work(traffic):
             return
         ledger = self._ledger()
-        claims = ledger.claim(lane, now_ns=now_ns, lease_s=_LEASE_S, limit=limit)
+        claims = ledger.claim(lane, now_ns=now_ns, limit=limit)
         traffic.claims.update((claim.id, claim) for claim in claims)
         if len(claims) < limit:
             traffic.due_ns = self._next_due_ns(ledger, lane, now_ns)

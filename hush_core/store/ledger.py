@@ -6,8 +6,12 @@
        ^                  |
        +----release-------+--release--> failed (a dead letter, kept) or skipped (nobody wants it)
 
-A claim is a lease with a fence: what a process says that has lost its lease changes nothing. Deliveries that were
-flushing when a writer died are pending again when the next one starts, so every state has an exit, whatever dies.
+Each of these is one transaction. To settle what came of several attempts takes up to three, one after the other: `ack`,
+`release`, and `note` of how the backend does. A writer that dies between them leaves the rest flushing.
+
+A claim is a lease with a fence: what a process says that has lost its lease changes nothing. A lease has no end of its
+own, since there is one writer: deliveries that were flushing when it died are pending again when the next one starts,
+so every state has an exit, whatever dies.
 """
 
 from __future__ import annotations
@@ -21,18 +25,18 @@ from hush_core.model import DEAD, FLUSHED, FLUSHING, PENDING, SKIPPED
 
 _CLAIM: Final = f"""
 UPDATE delivery SET status = '{FLUSHING}', attempts = attempts + 1, lease_fence = lease_fence + 1,
-    lease_until_ns = :until, attempted_ns = :now
+    attempted_ns = :now
 WHERE id IN (
     SELECT id FROM delivery WHERE tracer = :tracer AND origin = :origin AND status = '{PENDING}'
         AND next_attempt_ns <= :now
     ORDER BY next_attempt_ns, id LIMIT :limit)
 RETURNING id, request, attempts, lease_fence"""
 _ACK: Final = f"""
-UPDATE delivery SET status = '{FLUSHED}', flushed_ns = ?, lease_until_ns = NULL, last_error = ?
+UPDATE delivery SET status = '{FLUSHED}', flushed_ns = ?, last_error = ?
 WHERE id = ? AND lease_fence = ? AND status = '{FLUSHING}'"""
 _RELEASE: Final = f"""
 UPDATE delivery SET status = ?, next_attempt_ns = coalesce(?, next_attempt_ns), attempts = attempts - ?,
-    last_error = coalesce(?, last_error), lease_until_ns = NULL
+    last_error = coalesce(?, last_error)
 WHERE id = ? AND lease_fence = ? AND status = '{FLUSHING}'"""
 _NEXT_DUE: Final = f"""
 SELECT min(next_attempt_ns) FROM delivery WHERE tracer = ? AND origin = ? AND status = '{PENDING}'"""
@@ -169,12 +173,9 @@ class Ledger:
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    def claim(self, lane: Lane, *, now_ns: int, lease_s: float, limit: int) -> list[Claim]:
+    def claim(self, lane: Lane, *, now_ns: int, limit: int) -> list[Claim]:
         """Lease up to ``limit`` deliveries that are due, the longest due first."""
-        values = {
-            "tracer": lane.tracer, "origin": lane.origin, "now": now_ns, "until": now_ns + int(lease_s * 1e9),
-            "limit": limit,
-        }  # fmt: skip
+        values = {"tracer": lane.tracer, "origin": lane.origin, "now": now_ns, "limit": limit}
         with self._transaction():
             rows = self._connection.execute(_CLAIM, values).fetchall()
         return [Claim(*row) for row in sorted(rows)]
@@ -211,7 +212,7 @@ class Ledger:
 
     def reclaim(self) -> int:
         """Take back what a writer that is gone had leased. Only the elected writer may, when it starts."""
-        sql = f"UPDATE delivery SET status = '{PENDING}', lease_until_ns = NULL WHERE status = '{FLUSHING}'"
+        sql = f"UPDATE delivery SET status = '{PENDING}' WHERE status = '{FLUSHING}'"
         with self._transaction():
             return int(self._connection.execute(sql).rowcount)
 

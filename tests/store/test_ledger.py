@@ -49,7 +49,7 @@ class Deliveries:
         return Lane(self.one(f"SELECT id FROM tracer WHERE tracer_name = '{name}'")[0], 0)
 
     def claim(self, name: str, *, after_s: float = 0, limit: int = 10) -> list[Claim]:
-        return self.ledger.claim(self.lane(name), now_ns=self.now + int(after_s * SECOND), lease_s=60, limit=limit)
+        return self.ledger.claim(self.lane(name), now_ns=self.now + int(after_s * SECOND), limit=limit)
 
     def release(self, name: str, *releases: Release) -> None:
         self.ledger.release(self.lane(name), releases, now_ns=self.now)
@@ -195,7 +195,7 @@ def test_a_tracer_as_it_is_now_adopts_what_waits_for_older_configurations(due: D
     with due.store._transaction(durable=False):
         lane = Lane(due.ledger.tracer(new), 0)
     assert due.ledger.take_new_lanes() == {lane}
-    claims = due.ledger.claim(lane, now_ns=due.now + SECOND, lease_s=60, limit=10)
+    claims = due.ledger.claim(lane, now_ns=due.now + SECOND, limit=10)
     assert sorted(claim.request for claim in claims) == due.requests()[:2]
     assert due.one("SELECT count(*) FROM delivery JOIN tracer t ON t.id = tracer WHERE tracer_name = 'b'") == (2,)
 

@@ -104,7 +104,6 @@ CREATE TABLE delivery (
     status          TEXT    NOT NULL DEFAULT 'pending',    -- pending | flushing | flushed | failed | skipped
     attempts        INTEGER NOT NULL DEFAULT 0,
     next_attempt_ns INTEGER NOT NULL DEFAULT 0,
-    lease_until_ns  INTEGER,
     lease_fence     INTEGER NOT NULL DEFAULT 0,
     last_error      TEXT,
     due_ns          INTEGER NOT NULL,
@@ -113,7 +112,7 @@ CREATE TABLE delivery (
     UNIQUE (request, tracer)
 );
 CREATE INDEX delivery_due      ON delivery (tracer, origin, next_attempt_ns) WHERE status = 'pending';
-CREATE INDEX delivery_flushing ON delivery (tracer, origin, lease_until_ns) WHERE status = 'flushing';
+CREATE INDEX delivery_flushing ON delivery (tracer) WHERE status = 'flushing';
 CREATE INDEX delivery_failed   ON delivery (tracer) WHERE status = 'failed';
 CREATE INDEX delivery_skipped  ON delivery (tracer) WHERE status = 'skipped';
 
