@@ -243,6 +243,26 @@ class Files:
 FILES: Final = Files()
 
 
+def python_interpreter() -> str | None:
+    """The Python that runs code as this process does; None where there is none.
+
+    `sys.executable` is not always one: a frozen app has itself there, an embedded interpreter its host (uWSGI, say);
+    started with a command line for Python, that would be a second app.
+    """
+    name = os.path.basename(sys.executable or "")
+    if name.lower().rstrip("0123456789.") in ("python", "pypy"):
+        return sys.executable
+    if getattr(sys, "frozen", False):
+        return None
+    if name.startswith(("python", "pypy")):  # python3-dbg
+        return sys.executable
+    for name in (f"python{sys.version_info.major}.{sys.version_info.minor}", "python3"):
+        found = os.path.join(sys.prefix, "bin", name)
+        if os.access(found, os.X_OK):
+            return found
+    return None
+
+
 def die_with_parent() -> None:
     """Have this process killed when the thread that started it ends (Linux; nothing happens elsewhere).
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hush_core.interrupt import is_interrupt
+from hush_core.system import python_interpreter
 
 #: The shell's part: run the writer until it ends by itself (a status above 128 is death by a signal). One that is
 #: killed again and again is started later and later, and in the end no more; then the next ring starts one.
@@ -49,13 +50,20 @@ def start_writer(
     import msgspec
     import xxhash
 
+    interpreter = python_interpreter()
+    if interpreter is None:
+        raise OSError(
+            f"this app runs in {sys.executable or 'an embedded interpreter'}, and there is no Python beside it that could "
+            f"run the writer. Run `python -m hush_core.background {db_path}` with one that has hush-core: it stores what "
+            "the journal holds, and ends two seconds after the app"
+        )
     # What the writer imports must be found as this process found it, whatever put it on sys.path; but not the rest of
     # this sys.path, where a module of the user's could hide one of the standard library.
     packages = dict.fromkeys(
         str(Path(module.__file__ or "").parents[1]) for module in (sys.modules["hush_core"], msgspec, xxhash)
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-c", _BOOT, os.pathsep.join(packages), "hush_core.background", str(db_path)]
+    command = [interpreter, "-c", _BOOT, os.pathsep.join(packages), "hush_core.background", str(db_path)]
     if config_path is not None:
         command += ["--config", str(config_path)]
     if not may_prune:
@@ -86,7 +94,7 @@ def origin(config_path: Path | str | None) -> dict[str, Any]:
 
     return {
         "hush": __version__,
-        "executable": sys.executable,
+        "executable": _plain(python_interpreter()),
         "python": sys.version.split()[0],
         "path": [_plain(os.path.abspath(entry)) for entry in sys.path],
         "cwd": _plain(_cwd()),
