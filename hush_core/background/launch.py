@@ -53,9 +53,9 @@ def start_writer(
     interpreter = python_interpreter()
     if interpreter is None:
         raise OSError(
-            f"this app runs in {sys.executable or 'an embedded interpreter'}, and there is no Python beside it that could "
-            f"run the writer. Run `python -m hush_core.background {db_path}` with one that has hush-core: it stores what "
-            "the journal holds, and ends two seconds after the app"
+            f"this app runs in {sys.executable or 'an embedded interpreter'}, and no Python is beside it to run the "
+            f"writer. Run `python -m hush_core.background {db_path}` with one that has hush-core: it stores what the "
+            "journal holds, and ends two seconds after the app"
         )
     # What the writer imports must be found as this process found it, whatever put it on sys.path; but not the rest of
     # this sys.path, where a module of the user's could hide one of the standard library.
