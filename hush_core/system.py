@@ -78,6 +78,18 @@ def is_gone(who: ProcessIdentity) -> bool | None:
     return _start_ticks(who.pid) != who.start_ticks
 
 
+def environment_of(who: ProcessIdentity) -> dict[str, str] | None:
+    """The variables that a process was started with, not what it has changed since; None where they cannot be seen."""
+    try:
+        content = Path(f"/proc/{who.pid}/environ").read_bytes()
+    except OSError:
+        return None
+    if is_gone(who) is not False:  # another process may have its number by now
+        return None
+    pairs = (entry.partition(b"=") for entry in content.split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
 def is_running(pid: int) -> bool:
     """Whether some process has this id now."""
     try:

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     lock = elect(directory)
     if lock is None:
         if options.journal is not None:
-            _hand_over(directory, options.journal)
+            _hand_over(directory, options.journal, variables)
         return 0
     log = _Log(directory / WRITER_LOG)
     _raise_limits()
@@ -59,13 +59,13 @@ def _variables(python_path: str | None) -> dict[str, str]:
     return variables if python_path is None else {**variables, "PYTHONPATH": python_path}
 
 
-def _hand_over(directory: Path, journal: str) -> None:
+def _hand_over(directory: Path, journal: str, variables: dict[str, str]) -> None:
     """Another writer is at work: it gets the environment of the app that started this one."""
-    from hush_core.background.doorbell import connect
-    from hush_core.background.launch import environment_message
+    from hush_core.background.doorbell import hand_in
+    from hush_core.background.launch import environment_messages
 
-    with contextlib.suppress(OSError), connect(directory, 1.0) as connection:  # it ends: nobody is left to take it
-        connection.sendall(environment_message(journal))
+    with contextlib.suppress(OSError):  # it ends: nobody is left to take it
+        hand_in(directory, environment_messages(journal, variables), timeout_s=1.0)
 
 
 def _run(

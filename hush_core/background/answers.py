@@ -53,8 +53,10 @@ class Answers:
             return {"error": f"unknown verb {request.get('verb')!r}; known: {', '.join(sorted(self._verbs))}"}
         try:
             return verb(request)
-        except (HushError, sqlite3.Error, OSError, TypeError, ValueError, OverflowError) as problem:
+        except HushError as problem:
             return {"error": str(problem)}
+        except Exception as problem:  # whatever somebody asks, the writer goes on
+            return {"error": f"{type(problem).__name__}: {problem}"}
 
     def status(self, _: _Request) -> _Request:
         """Who the writer is, and what is in its way."""
@@ -123,12 +125,12 @@ class Answers:
         """Make what waits due now, for the `tracer` of a name or all; `variables` may bring what was missing.
 
         `present` has tracers as they are configured now, each [name, type, config, target]: what waits for an older
-        configuration of the same name is delivered by them.
+        configuration of the same name, of apps with the same settings file `config`, is delivered by them.
         """
         writer = self._writer
         self.drain({"timeout_s": 1.0})
         for tracer in request.get("present") or ():
-            writer.store.ledger.adopt(_key(*tracer))
+            writer.store.ledger.adopt(_key(*tracer), request.get("config"))
         if request.get("variables") is not None:
             writer.delivery.environments.hand_over(0, _texts(request["variables"]))
         due, tracers = writer.store.ledger.flush_now(request.get("tracer"), time.time_ns())
@@ -155,7 +157,8 @@ class Answers:
         if not page:
             return {"queued": 0, "seen": 0, "cursor": None}
         ids = [row for row, _ in page]
-        chosen = store.ledger.to_send(key.name, ids, again=bool(request.get("again")))
+        config = (request.get("origin") or {}).get("config")
+        chosen = store.ledger.to_send(key, config, ids, again=bool(request.get("again")))
         if chosen and not request.get("dry_run"):
             lane = store.lane(key, request.get("origin"))
             if request.get("variables") is not None:

@@ -14,6 +14,8 @@ from typing import Any, Final
 _PATH_BYTES_MAX: Final = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 _DESCRIPTORS: Final = "/proc/self/fd"
 _REQUEST_BYTES_MAX: Final = 1024 * 1024
+#: What a socket's buffer holds besides the message: the system counts its own bookkeeping in.
+_ROOM_BYTES: Final = 64 * 1024
 #: How long the writer rests when it has no descriptor for another connection, seconds.
 _NO_DESCRIPTOR_S: Final = 0.05
 DOORBELL: Final = "doorbell"
@@ -70,6 +72,22 @@ def connect(directory: Path, timeout_s: float) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def hand_in(directory: Path, messages: list[bytes], timeout_s: float = 0.0) -> bool:
+    """Give the writer the first of these lines that its socket takes whole, and wait for no answer. False if it takes
+    none at once. Raises OSError when none listens.
+    """
+    for message in messages:
+        if len(message) < _REQUEST_BYTES_MAX:
+            try:
+                with connect(directory, timeout_s) as connection:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(message) + _ROOM_BYTES)
+                    connection.sendall(message)
+                return True
+            except (BlockingIOError, TimeoutError):
+                continue
+    return False
 
 
 def ask(directory: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:

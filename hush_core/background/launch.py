@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ _BOOT: Final = (
 #: Held while a writer is started, and by every fork: a child that was forked in between would hold the pipes by which
 #: the start is followed, and keep the thread that waits for their end for as long as it lives.
 _starting = threading.RLock()
+#: A longer value of a variable is a document rather than a key or an address.
+_SHORT_CHARS: Final = 1024
 #: How long a fork waits for a start, which takes milliseconds.
 _FORK_PATIENCE_S: Final = 1.0
 
@@ -115,14 +118,17 @@ def _plain(path: str | None) -> str | dict[str, str] | None:
     return path
 
 
-def environment_message(journal: str) -> bytes:
-    """The line that hands this process's environment over to the writer, for the requests of a journal."""
+def environment_messages(journal: str, variables: Mapping[str, str]) -> list[bytes]:
+    """The line that hands an environment over to the writer, for the requests of a journal; and a second one, without
+    the longest values, for where a socket does not take the first at once.
+    """
     import json
 
     from hush_core import __version__
 
-    request = {"verb": "environment", "hush": __version__, "journal": journal, "variables": dict(os.environ)}
-    return json.dumps(request).encode() + b"\n"
+    short = {name: value for name, value in variables.items() if len(value) <= _SHORT_CHARS}
+    request = {"verb": "environment", "hush": __version__, "journal": journal}
+    return [json.dumps({**request, "variables": each}).encode() + b"\n" for each in (variables, short)]
 
 
 def _cwd() -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hush_core.background.launch import environment_message
+from hush_core.background.launch import environment_messages
 from hush_core.background.launch import origin as origin
 from hush_core.background.launch import start_writer as start_writer
 from hush_core.errors import StoreError
@@ -32,6 +32,8 @@ _RING_AGAIN_S: Final = 0.05
 #: After one start of a writer, how long before another: doubled for as long as none answers.
 _START_AGAIN_S: Final = 0.25
 _START_AGAIN_MAX_S: Final = 30.0
+#: How often a process looks whether its environment variables have changed, seconds: `load_dotenv` comes late, too.
+_LOOK_AT_VARIABLES_S: Final = 1.0
 #: How often a wait looks again, seconds.
 _LOOK_S: Final = 0.002
 
@@ -63,6 +65,8 @@ class Background:
         self._start_wait_s = _START_AGAIN_S
         self._delivers = False
         self._handed_to = -1  # the process id of the writer that has this process's environment
+        self._handed: dict[str, str] = {}
+        self._look_at_variables_at = 0.0
         self._journal = Journal(
             journal_directory(db_path),
             ring=self._ring,
@@ -125,7 +129,8 @@ class Background:
         if delivers:
             self._delivers = True
             writer = self._journal.writer
-            if writer != self._handed_to:  # also where none has looked at the journal yet: one may listen
+            # Also where none has looked at the journal yet: one may listen.
+            if writer != self._handed_to or self._has_other_variables():
                 self._hand_over(writer)
         if self._power_safe:
             try:
@@ -228,18 +233,26 @@ class Background:
             return False
         return start_unless_begun(self._journal.directory, self._start_now)
 
+    def _has_other_variables(self) -> bool:
+        """Whether the environment has changed since it was handed over; looks once a second."""
+        now = time.monotonic()
+        if now < self._look_at_variables_at:
+            return False
+        self._look_at_variables_at = now + _LOOK_AT_VARIABLES_S
+        return self._handed != os.environ
+
     def _hand_over(self, writer: int) -> None:
         """Give the writer this process's environment variables, for the processes that deliver what it recorded.
 
         They go through its socket and are kept in memory alone. Waits for nothing; if the writer cannot take them now,
         the next request that completes tries again.
         """
-        from hush_core.background.doorbell import connect
+        from hush_core.background.doorbell import hand_in
 
         try:
-            with connect(self._journal.directory, 0) as connection:
-                connection.sendall(environment_message(self._journal.name))
-            self._handed_to = writer
+            variables = dict(os.environ)
+            if hand_in(self._journal.directory, environment_messages(self._journal.name, variables)):
+                self._handed_to, self._handed = writer, variables
         except OSError:
             pass  # not listening, or busy; what it has meanwhile is the environment of the app that started it
         except Exception as problem:

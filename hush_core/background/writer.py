@@ -34,7 +34,7 @@ from hush_core.store.database import STORE_ERRORS, has_damage, is_damage, open_d
 from hush_core.store.opening import begin_anew, open_store
 from hush_core.store.retention import Retention
 from hush_core.store.sqlite import JournalState, SqliteStore
-from hush_core.system import FILES, Files
+from hush_core.system import FILES, Files, environment_of
 
 #: While records come, how long the loop rests between two looks: the price is latency, the gain is larger batches.
 _REST_S: Final = 0.004
@@ -127,6 +127,7 @@ class Writer:
             timeout_s=flush_timeout_s,
             memory_bytes=flush_memory_bytes,
             environment_wait_s=_ENVIRONMENT_WAIT_S,
+            live_environment=self._live_environment,
         )
 
     def run(self) -> None:
@@ -353,7 +354,9 @@ class Writer:
         return store
 
     def _reopen_store(self) -> None:
+        origins = self.store.origin_texts
         self.store = self._open_store()
+        self.store.origin_texts.update(origins)
         self.delivery.forget()  # what is due is the new one's
         self.sources.close()  # positions are the new database's: read each journal anew
         self.scan()
@@ -411,6 +414,13 @@ class Writer:
             self._log(f"{self._db_path} was deleted or replaced; a new one is begun")
             self.store.close()
             self._reopen_store()
+
+    def _live_environment(self, origin: int) -> dict[str, str] | None:
+        """The environment that a live app of an origin was started with; None if none is alive or it cannot be seen."""
+        for source in self.sources:
+            if not source.gone and self.store.origin_of(source.name) == origin:
+                return environment_of(source.header.owner)
+        return None
 
     # -- delivery, bounds, end ----------------------------------------------------------------------------------------
 

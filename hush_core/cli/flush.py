@@ -58,6 +58,7 @@ def flush(context: click.Context, name: str | None, wait: bool, timeout_s: float
     from hush_core.cli.leftover import store_leftovers
     from hush_core.cli.render import print_json
     from hush_core.cli.roster import check_name, group
+    from hush_core.config import find_config
     from hush_core.store.queries.tracers import load_tracers
 
     problem = store_leftovers(db_path)
@@ -67,6 +68,7 @@ def flush(context: click.Context, name: str | None, wait: bool, timeout_s: float
     if name is not None:
         check_name(name, before)
     request = {"verb": "flush", "tracer": name, "variables": dict(os.environ), "present": _present(name, db_path)}
+    request["config"] = str(find_config() or "") or None
     answer = control(db_path, request, _ASK_S)
     following = _Following(db_path, name, before)
     due = max(int(answer["due"]), following.left)  # the one leaves out what is under way, the other what is done by now

@@ -31,6 +31,7 @@ from hush_core.delivery.schedule import (
 )
 from hush_core.delivery.traffic import Process, Traffic, Watch
 from hush_core.secret import names_in
+from hush_core.store.database import STORE_ERRORS
 from hush_core.store.ledger import Lane, Ledger, Release, TracerRow
 
 #: Deliveries that a process has at once, when its backend is well.
@@ -39,6 +40,12 @@ _WINDOW: Final = 200
 _PROCESSES: Final = 8
 #: How long a process that has nothing to do is kept: starting one, and importing an SDK, costs more than keeping it.
 _IDLE_S: Final = 30.0
+#: How long one is used before another takes its place, however busy: plugins are upgraded meanwhile.
+_RENEW_S: Final = 600.0
+#: How long one that was let go has to end.
+_LEAVE_S: Final = 5.0
+#: What a reason begins with for which the tracer was not even called: a plugin or a variable that is missing.
+UNUSABLE: Final = "not usable: "
 #: A next attempt that is further away than any wait: the clock has gone back.
 _TOO_FAR_NS: Final = int((RETRY_AFTER_MAX_S + CAP_S) * SECOND_NS)
 
@@ -55,6 +62,7 @@ class Dispatcher:
     :param timeout_s: how long one attempt may take.
     :param memory_bytes: how much a process may allocate; None: no limit.
     :param environment_wait_s: how long an app that is new has to hand its environment over, before another one serves.
+    :param live_environment: of an origin: what an app of it that still runs was started with.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class Dispatcher:
         timeout_s: float | None,
         memory_bytes: int | None,
         environment_wait_s: float = 0.0,
+        live_environment: Callable[[int], dict[str, str] | None] = lambda origin: None,
         clock: Clock | None = None,
         dice: random.Random | None = None,
     ) -> None:
@@ -80,16 +89,18 @@ class Dispatcher:
         self.problems = problems
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
+        self._live_environment = live_environment
         self._environment_wait_ns = int(environment_wait_s * SECOND_NS)
         self._clock = clock or SystemClock()
         self._dice = dice or random.Random()
-        self._leaving: list[Process] = []
+        self._leaving: list[tuple[Process, float]] = []  # processes that are let go, and since when
         self.forget()
 
     def forget(self) -> None:
         """The database is another one: what is under way belongs to the old one."""
         for traffic in getattr(self, "_traffic", {}).values():
             traffic.end()
+        self.environments.forget()
         self._traffic: dict[Lane, Traffic] = {}
         self._rows: dict[int, TracerRow] = {}
         self._health: dict[int, Health] = {}
@@ -104,12 +115,32 @@ class Dispatcher:
         for lane in self._ledger().take_new_lanes():
             self._traffic_of(lane).due_ns = 0
         for traffic in list(self._traffic.values()):
-            traffic.listen(self._clock.monotonic())
-            self._settle(traffic)
-            if begin:
-                self._hand_over(traffic)
-                self._rest(traffic)
-        self._leaving[:] = [process for process in self._leaving if not process.is_gone()]
+            try:
+                self._turn(traffic, begin)
+            except STORE_ERRORS:
+                raise
+            except Exception as problem:  # one lane's trouble is no other's
+                traffic.end()
+                why = f"the writer could not serve it: {type(problem).__name__}: {problem}"
+                self.problems.say(f"serving tracer {traffic.lane.tracer}", why)
+                traffic.give_back("retry", why)
+                self._settle(traffic)
+        self._see_off()
+
+    def _turn(self, traffic: Traffic, begin: bool) -> None:
+        traffic.listen(self._clock.monotonic())
+        self._settle(traffic)
+        if begin:
+            self._hand_over(traffic)
+            self._rest(traffic)
+
+    def _see_off(self) -> None:
+        """Processes that were let go end by themselves; one that does not is ended."""
+        late = self._clock.monotonic() - _LEAVE_S
+        for process, since in list(self._leaving):
+            if not process.is_gone() and since < late:
+                process.end()
+        self._leaving[:] = [(process, since) for process, since in self._leaving if not process.is_gone()]
 
     def next_in_s(self) -> float:
         """How long until a turn has something to do by itself; infinite if nothing is pending."""
@@ -151,18 +182,27 @@ class Dispatcher:
         return {"processes": processes, "problem": self.problems.present}
 
     def wake(self, tracers: Iterable[int] | None = None) -> None:
-        """Something has changed for these tracers (None: for all that are paused): look at once."""
+        """Something has changed for these tracers, or for all that could not even be called (None): look at once."""
         for traffic in self._traffic.values():
             tracer = traffic.lane.tracer
             if tracers is None:
-                health = self._health_of(tracer)
-                if health.paused is not None:
-                    self._health[tracer] = health._replace(retry_ns=0)
+                if self._may_be_usable_now(tracer):
                     traffic.replace()
             elif tracer in tracers:
                 self._health.pop(tracer, None)
+                traffic.is_outdated = traffic.process is not None
                 traffic.replace()
                 traffic.due_ns = traffic.hold_ns = 0
+
+    def _may_be_usable_now(self, tracer: int) -> bool:
+        """Whether a tracer was paused for what another environment or installation may have; then it is tried at once.
+        What its backend refused, it would refuse again.
+        """
+        health = self._health_of(tracer)
+        if health.paused is None or not health.paused.startswith(UNUSABLE):
+            return False
+        self._health[tracer] = health._replace(retry_ns=0)
+        return True
 
     def on_environment(self, origin: int) -> None:
         """The environment of an origin's apps has become known, or is another one now. What was paused is tried."""
@@ -171,12 +211,17 @@ class Dispatcher:
                 traffic.hold_ns = 0
                 traffic.is_outdated = traffic.process is not None
                 traffic.replace()
+                health = self._health_of(traffic.lane.tracer)
+                if health.paused is not None:  # its app has another key now, say
+                    self._health[traffic.lane.tracer] = health._replace(retry_ns=0)
         self.wake()
 
     def close(self) -> None:
         """End every process. What was under way is claimed anew by the next writer."""
         for traffic in self._traffic.values():
             traffic.end()
+        for process, _ in self._leaving:
+            process.end()
 
     # -- the parts of a turn ------------------------------------------------------------------------------------------
 
@@ -186,9 +231,7 @@ class Dispatcher:
         ledger.reclaim()
         for lane in ledger.lanes():
             self._traffic_of(lane)
-            health = self._health_of(lane.tracer)
-            if health.paused is not None:
-                self._health[lane.tracer] = health._replace(retry_ns=0)
+            self._may_be_usable_now(lane.tracer)
         self._has_begun = True
 
     def _settle(self, traffic: Traffic) -> None:
@@ -208,7 +251,7 @@ class Dispatcher:
             elif outcome.kind == "untried":
                 releases.append(Release(claim, "pending", is_attempt=False))
             elif outcome.kind == "configuration":
-                error = outcome.error or "misconfigured"
+                error = (outcome.error or "misconfigured") if call is not None else f"{UNUSABLE}{outcome.error}"
                 health = after_misconfiguration(health, now_ns, error, self._dice)
                 releases.append(Release(claim, "pending", error, now_ns, is_attempt=call is not None))
             else:
@@ -249,6 +292,10 @@ class Dispatcher:
         health = self._health_of(lane.tracer)
         if self._next_ns(traffic, now_ns) > now_ns:
             return
+        if not health.is_well and self._is_probed(traffic):
+            return
+        if traffic.process is not None and self._clock.monotonic() - traffic.started_at > _RENEW_S:
+            traffic.is_outdated = True
         limit = 1 if not health.is_well else _WINDOW - len(traffic.claims)
         if (traffic.claims and (limit < _WINDOW // 2 or traffic.is_outdated)) or not self._may_work(traffic):
             return
@@ -263,6 +310,13 @@ class Dispatcher:
         if traffic.process is None:
             self._start(traffic)
         traffic.give(claims)
+
+    def _is_probed(self, traffic: Traffic) -> bool:
+        """Whether another lane of the same tracer has an attempt under way: one backend is probed once at a time."""
+        return any(
+            other.claims and other is not traffic and other.lane.tracer == traffic.lane.tracer
+            for other in self._traffic.values()
+        )
 
     def _next_ns(self, traffic: Traffic, now_ns: int) -> float:
         """When a lane may make its next attempt; infinite if nothing is pending."""
@@ -294,7 +348,8 @@ class Dispatcher:
     def _start(self, traffic: Traffic) -> None:
         """Start the lane's process as its app would be started; if it cannot be, what it was to do is given back."""
         row, ledger = self._row(traffic.lane.tracer), self._ledger()
-        origin = Origin.read(ledger.origin(traffic.lane.origin))
+        origin_row = traffic.lane.origin
+        origin = Origin.read(ledger.origin(origin_row))
         config = msgspec.json.decode(row.key.config)
         setup = Setup(
             db_path=self._db_path,
@@ -304,7 +359,7 @@ class Dispatcher:
             config=config if isinstance(config, dict) else {},
             memory_bytes=self._memory_bytes,
         )
-        variables = self.environments.choose(traffic.lane.origin, names_in(config))
+        variables = self.environments.choose(origin_row, names_in(config), self._live_environment(origin_row))
         try:
             process = self._launch(setup, origin, variables)
         except FileNotFoundError:

@@ -38,12 +38,21 @@ class Environments:
         """Whether an app of this origin has handed its variables over."""
         return origin in self._by_origin
 
-    def choose(self, origin: int, names: set[str]) -> dict[str, str]:
+    def forget(self) -> None:
+        """Origins have other numbers now: what was handed over is nobody's any more."""
+        self._by_origin.clear()
+
+    def choose(self, origin: int, names: set[str], live: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment for a delivery: its app's, else the writer's own, else the one that was handed over last.
 
         Of these the first that has all the names; if none has, the first: the delivery will say what is missing.
+
+        :param live: what an app of the origin that still runs was started with. Then no other app's is taken: a
+            variable of the same name may be the key of somebody else's account.
         """
         mine = self._by_origin.get(origin)
+        if live is not None:
+            return dict(live if mine is None else mine)
         others = [found for key, found in reversed(self._by_origin.items()) if key != origin]
         candidates = [*([mine] if mine is not None else []), self._own, *others]
         return dict(next((found for found in candidates if names <= found.keys()), candidates[0]))

@@ -57,7 +57,9 @@ class Traffic:
     :param leaving: where processes go that are not wanted any more, until they are reaped.
     """
 
-    def __init__(self, lane: Lane, hold_ns: int, watch: Watch, timeout_s: float | None, leaving: list[Process]) -> None:
+    def __init__(
+        self, lane: Lane, hold_ns: int, watch: Watch, timeout_s: float | None, leaving: list[tuple[Process, float]]
+    ) -> None:
         self.lane = lane
         self.hold_ns = hold_ns
         self.due_ns: int | None = 0  #: when to look for due deliveries next; None: none is pending
@@ -66,7 +68,7 @@ class Traffic:
         self.claims: dict[int, Claim] = {}  #: what the process has to do
         #: What attempts came to, and of which call of the tracer it was; None: the tracer was not called.
         self.outcomes: list[tuple[Claim, Outcome, int | None]] = []
-        self.quiet_since = 0.0  #: monotonic: when it last said something, or was given something
+        self.started_at = self.quiet_since = 0.0  #: monotonic; the second: when it last said, or was given, something
         self._watch = watch
         self._timeout_s = timeout_s
         self._leaving = leaving
@@ -74,6 +76,7 @@ class Traffic:
         self._is_asked = False  # where it hangs
         self._begun: dict[int, int] = {}  # delivery -> the call of its tracer that it is part of
         self._calls = 0
+        self._now = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -85,6 +88,7 @@ class Traffic:
     def take_over(self, process: Process) -> None:
         """A process has been started for it."""
         self.process = process
+        self.started_at = self.quiet_since
         self._is_ready = self._is_asked = self.is_outdated = False
         self._watch.watch(process.fd)
 
@@ -98,6 +102,7 @@ class Traffic:
 
         :param now: time.monotonic()
         """
+        self._now = now
         process = self.process
         if process is None:
             return
@@ -107,7 +112,7 @@ class Traffic:
                 self._is_ready = True
             elif isinstance(message, Begun):
                 self._calls += 1
-                self._begun.update(dict.fromkeys(message.ids, self._calls))
+                self._begun = dict.fromkeys(message.ids, self._calls)  # what was before is settled, or not part of it
             elif isinstance(message, Settled):
                 for outcome in message.outcomes:
                     self._note(outcome)
@@ -178,7 +183,7 @@ class Traffic:
         assert self.process is not None
         self._watch.unwatch(self.process.fd)
         self.process.let_go()
-        self._leaving.append(self.process)
+        self._leaving.append((self.process, self._now))
         self.process, self._is_ready = None, False
 
     def end(self) -> str:
@@ -189,6 +194,6 @@ class Traffic:
         self._watch.unwatch(process.fd)
         how = process.end()
         if not process.is_gone():
-            self._leaving.append(process)
+            self._leaving.append((process, self._now))
         self.process, self._is_ready = None, False
         return how

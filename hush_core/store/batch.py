@@ -35,6 +35,7 @@ from hush_core.model import (
 from hush_core.store.rows import integer, may_hold_odd_values, real, text, to_faithful_json, to_json, to_ns
 
 _decode = msgspec.msgpack.Decoder().decode
+_decode_json = msgspec.json.Decoder().decode
 _WIDTHS: Final = {
     REQUEST_START: len(REQUEST_START_FIELDS) + 1,
     REQUEST_COMPLETE: len(REQUEST_COMPLETE_FIELDS) + 1,
@@ -96,7 +97,7 @@ class RequestEntry:
     """What the store knows of a request: its row, as it will be written."""
 
     __slots__ = (
-        "completion_tokens", "cost_usd", "end_ns", "error", "error_count", "id", "journals", "node_count",
+        "completion_tokens", "cost_usd", "end_ns", "error", "error_count", "id", "journals", "marked", "node_count",
         "open_nodes", "prompt_tokens", "recorded_ns", "request_id", "session_id", "start_ns", "status", "tags",
         "total_tokens", "tracers", "user_id", "workflow_name",
     )  # fmt: skip
@@ -120,6 +121,7 @@ class RequestEntry:
         self.total_tokens: int | None = None
         self.cost_usd: float | None = None
         self.tracers: str | None = None
+        self.marked = 0  # somebody has said that it is complete
         self.open_nodes = 0  # nodes that have begun and not ended
         self.journals: set[str] = set()  # which journals are known to have recorded for it while it was open
 
@@ -242,7 +244,7 @@ class Batch:
         entry = self.dirty.get(key)
         if entry is None:
             entry = self.dirty[key] = self._request(key)
-        if journal_id not in entry.journals and entry.status in (RUNNING, INTERRUPTED):
+        if journal_id not in entry.journals and not entry.marked:
             entry.journals.add(journal_id)
             if entry.status == INTERRUPTED:
                 # A record for it comes from a live process: it goes on after all, and is due anew when it is complete.
@@ -361,6 +363,17 @@ class Batch:
         if due:
             entry.tracers = to_faithful_json(due)
 
+    def _due_to_all(self, entry: RequestEntry, journal_id: str) -> None:
+        """A request that began with several tracers is due to each as soon as it is complete for one: its process may
+        die before it says so for the others.
+        """
+        tracers = _decode_json(entry.tracers) if entry.tracers else []
+        if len(tracers) > 1:
+            self.due += [
+                Due(entry, name, kind, to_faithful_json(config) or "{}", target, policy, journal_id)
+                for name, kind, config, target, policy in tracers
+            ]
+
     def _complete_request(self, record: list[Any], journal_id: str) -> None:
         (
             _, request_id, tracer_type, tracer_config, tags, tracer_name, workflow_name, user_id, session_id, status,
@@ -368,7 +381,7 @@ class Batch:
         ) = record  # fmt: skip
         entry = self._entry(request_id, journal_id)
         entry.identify(text(workflow_name), text(user_id), text(session_id))
-        entry.status = status if status in _ENDED else COMPLETED
+        entry.status, entry.marked = status if status in _ENDED else COMPLETED, 1
         entry.span_times(None, to_ns(end_time))
         if entry.end_ns is None:
             entry.end_ns = self._now_ns
@@ -378,6 +391,7 @@ class Batch:
         if not entry.open_nodes:
             self._settle(entry)
         name, kind, config, target, policy = _tracer(tracer_name, tracer_type, tracer_config, target, policy)
+        self._due_to_all(entry, journal_id)
         self.due.append(Due(entry, name, kind, to_faithful_json(config) or "{}", target, policy, journal_id))
 
 

@@ -51,6 +51,9 @@ ON CONFLICT (request, tracer) DO UPDATE SET status = '{PENDING}', origin = exclu
     due_ns = excluded.due_ns, next_attempt_ns = excluded.next_attempt_ns, last_error = NULL, flushed_ns = NULL
 WHERE delivery.status IN ('{FLUSHED}', '{DEAD}', '{SKIPPED}')"""
 _KEY_COLUMNS: Final = "(tracer_name, tracer_type, target, tracer_config)"
+_SAME_TRACER: Final = "(t.tracer_name, t.tracer_type, t.target, t.tracer_config) = (?, ?, ?, ?)"
+#: The origins of apps that had a settings file (or none).
+_OF_SETTINGS: Final = "SELECT id FROM origin WHERE json_extract(origin, '$.config') IS ?"
 #: The total of a tracer that each final status adds to.
 _TOTALS: Final = {FLUSHED: "sent", DEAD: "failed", SKIPPED: "skipped"}
 
@@ -240,21 +243,24 @@ class Ledger:
             ).fetchone()
         return int(due), set(tracers)
 
-    def adopt(self, key: TracerKey) -> int:
+    def adopt(self, key: TracerKey, config: str | None) -> int:
         """Have a tracer as it is configured now deliver what waits for an older configuration of the same name.
 
         Dead letters go with it. Gives how many are its own now; one that it has itself already is given up.
+
+        :param config: the settings file. Only what apps with the same one recorded: another app may call another
+            tracer by this name.
         """
         marks = "SELECT id FROM tracer WHERE tracer_name = ? AND id <> ?"
-        waits = f"tracer IN ({marks}) AND status IN ('{PENDING}', '{DEAD}')"
+        waits = f"tracer IN ({marks}) AND status IN ('{PENDING}', '{DEAD}') AND origin IN ({_OF_SETTINGS})"
         known = self._find(key) or 0
-        if not self._all(f"SELECT 1 FROM delivery WHERE {waits} LIMIT 1", (key.name, known)):
+        if not self._all(f"SELECT 1 FROM delivery WHERE {waits} LIMIT 1", (key.name, known, config)):
             return 0
         with self._transaction():
             new = self.tracer(key)
             sql = f"UPDATE OR IGNORE delivery SET tracer = ? WHERE {waits} RETURNING origin"
-            moved = self._all(sql, (new, key.name, new))
-            self._connection.execute(f"DELETE FROM delivery WHERE {waits}", (key.name, new))
+            moved = self._all(sql, (new, key.name, new, config))
+            self._connection.execute(f"DELETE FROM delivery WHERE {waits}", (key.name, new, config))
         self._new_lanes.update(Lane(new, origin) for (origin,) in moved)
         return len(moved)
 
@@ -275,17 +281,18 @@ class Ledger:
         self._new_lanes.update(Lane(*row) for row in number)
         return len(number)
 
-    def to_send(self, name: str, requests: list[int], *, again: bool) -> list[int]:
-        """Which of these requests a replay to a tracer of a name sends: those that no tracer of that name was due, or
-        with ``again`` those that are not waiting for one now.
+    def to_send(self, key: TracerKey, config: str | None, requests: list[int], *, again: bool) -> list[int]:
+        """Which of these requests a replay to a tracer sends: those that were not due to it, or with ``again`` those
+        that do not wait for it now. It is the same tracer also under an older configuration of the same settings file.
         """
         marks = ", ".join(map(str, requests))
         waiting = f" AND d.status IN ('{PENDING}', '{FLUSHING}')" if again else ""
         sql = (
             "SELECT d.request FROM delivery d JOIN tracer t ON t.id = d.tracer"
-            f" WHERE t.tracer_name = ? AND d.request IN ({marks}){waiting}"
+            f" WHERE d.request IN ({marks}){waiting} AND t.tracer_name = ?"
+            f" AND (d.origin IN ({_OF_SETTINGS}) OR {_SAME_TRACER})"
         )
-        left_out = {request for (request,) in self._all(sql, (name,))}
+        left_out = {request for (request,) in self._all(sql, (key.name, config, *key))}
         return [request for request in requests if request not in left_out]
 
     def send_again(self, lane: Lane, requests: list[int], now_ns: int) -> None:

@@ -1,7 +1,7 @@
 """Keeps the database within its bounds: whole requests go, the delivered ones first, and of those the oldest first.
 
 A request that runs is never pruned. One that is still due to a tracer is not pruned for its age; for size it goes last,
-and is counted.
+and is counted. With the requests go, now and then, the secrets and configurations that only they used (`unused.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from hush_core.store.sqlite import ADD_TOTAL, SqliteStore
+from hush_core.store.unused import drop_unused
 
 #: Requests deleted in one transaction: small, so that records never wait long behind it.
 _CHUNK: Final = 50
 _INTERVAL_S: Final = 60.0
+#: How often to look for what nothing uses any more: less often, since that reads every delivery.
+_UNUSED_INTERVAL_S: Final = 3600.0
+#: An older configuration of a tracer goes after `keep`, but not sooner than the first; without `keep`, after the
+#: second.
+_IDLE_MIN_S: Final = 86_400.0
+_IDLE_S: Final = 30 * 86_400.0
 
 _SETTLED: Final = """
     status <> 'running' AND NOT EXISTS (
@@ -46,7 +53,7 @@ class Retention:
     def __init__(self, *, keep_s: float | None = None, max_size_bytes: int | None = None) -> None:
         self._keep_s = keep_s
         self._max_size_bytes = max_size_bytes
-        self._next_at = 0.0
+        self._next_at = self._unused_at = 0.0
         self._under_way: tuple[SqliteStore, Iterator[None]] | None = None
 
     def is_due(self) -> bool:
@@ -76,7 +83,7 @@ class Retention:
         return work.result()
 
     def _steps(self, store: SqliteStore, work: _Pruning) -> Iterator[None]:
-        """Each step deletes a chunk."""
+        """Each step deletes a chunk; the last ones what nothing uses any more."""
         limit = self._max_size_bytes
         if self._keep_s is not None:
             oldest_ns = time.time_ns() - int(self._keep_s * 1e9)
@@ -89,6 +96,9 @@ class Retention:
                 for _ in work.delete(kind, condition, excess=lambda: work.used_bytes() - limit):
                     work.tell(store)
                     yield
+        if not work.is_dry_run and time.monotonic() >= self._unused_at:
+            self._unused_at = time.monotonic() + _UNUSED_INTERVAL_S
+            yield from drop_unused(store, _IDLE_S if self._keep_s is None else max(self._keep_s, _IDLE_MIN_S))
 
 
 class _Pruning:
@@ -96,18 +106,18 @@ class _Pruning:
 
     def __init__(self, connection: sqlite3.Connection, dry_run: bool) -> None:
         self._connection = connection
-        self._dry_run = dry_run
+        self.is_dry_run = dry_run
         self._before = used_bytes(connection)
         self._freed_estimate = 0
         self._seen: set[int] = set()  # a dry run deletes nothing, so a later class would find the same again
         self.requests = self._nodes = self._undelivered = 0
 
     def used_bytes(self) -> int:
-        return self._before - self._freed_estimate if self._dry_run else used_bytes(self._connection)
+        return self._before - self._freed_estimate if self.is_dry_run else used_bytes(self._connection)
 
     def tell(self, store: SqliteStore) -> None:
         """Have the store forget what it keeps in memory of what is gone."""
-        if not self._dry_run:
+        if not self.is_dry_run:
             store.after_deletion()
 
     def delete(self, kind: str, condition: str, excess: Callable[[], int] | None = None) -> Iterator[None]:
@@ -133,7 +143,7 @@ class _Pruning:
             self._nodes += sum(row[2] for row in chosen)
             self._undelivered += len(chosen) if kind == "undelivered" else 0
             ids = [row[0] for row in chosen]
-            if self._dry_run:
+            if self.is_dry_run:
                 self._seen.update(ids)
                 self._freed_estimate += sum(_estimate_bytes(self._connection, ids))
             else:
@@ -151,7 +161,7 @@ class _Pruning:
 
     def result(self) -> Pruned:
         after = max(self.used_bytes(), 0)
-        return Pruned(self.requests, self._nodes, self._undelivered, self._before, after, self._dry_run)
+        return Pruned(self.requests, self._nodes, self._undelivered, self._before, after, self.is_dry_run)
 
 
 _OF_REQUESTS: Final = (

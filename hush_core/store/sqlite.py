@@ -42,7 +42,7 @@ _PAST_ORIGINS: Final = 1000
 _REQUEST_COLUMNS: Final = (
     "id", "request_id", "workflow_name", "user_id", "session_id", "status", "start_ns", "end_ns", "error", "tags",
     "node_count", "error_count", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd", "recorded_ns",
-    "tracers",
+    "tracers", "marked",
 )  # fmt: skip
 
 
@@ -116,6 +116,9 @@ class SqliteStore:
         self.path = path
         self._connection = connect(path)
         self.ledger = Ledger(self._connection, lambda: self._transaction(durable=False))  #: of what is due to tracers
+        #: What each live journal said of where its records come from. Only its first record says it, and another
+        #: database may come in the place of this one.
+        self.origin_texts: dict[str, str] = {}
         self._past_origins: dict[str, int] = {}  # of journals that are gone, whose app may still say something
         try:
             self._reload()
@@ -228,6 +231,7 @@ class SqliteStore:
         if open_pairs:
             many("INSERT OR IGNORE INTO request_journal (request, journal_id) VALUES (?, ?)", open_pairs)
         for journal_id, origin in batch.origins:
+            self.origin_texts[journal_id] = origin
             self._origins[journal_id] = self._origin(origin)
         self._note_due(batch.due, now_ns)
 
@@ -289,7 +293,10 @@ class SqliteStore:
 
     def origin_of(self, journal_id: str) -> int:
         """The row of what is known of where a journal's records come from; 0 if nothing is."""
-        return self._origins.get(journal_id) or self._past_origins.get(journal_id) or 0
+        found = self._origins.get(journal_id) or self._past_origins.get(journal_id)
+        if not found and journal_id in self.origin_texts:  # it was told to the database that was here before
+            found = self._origins[journal_id] = self._origin(self.origin_texts[journal_id])
+        return found or 0
 
     def lane(self, tracer: TracerKey, origin: dict[str, Any] | None) -> Lane:
         """The lane of a tracer for apps of an origin; both are made if they are new."""
@@ -318,7 +325,7 @@ class SqliteStore:
         return found
 
     def _put_journal(self, state: JournalState) -> None:
-        state.origin = self._origins.get(state.journal_id, state.origin)
+        state.origin = self.origin_of(state.journal_id) or state.origin
         row = [getattr(state, name) for name in _JOURNAL_COLUMNS]
         row[-1] = msgspec.json.encode(state.dropped).decode()
         self._connection.execute(_PUT_JOURNAL, row)
@@ -380,6 +387,7 @@ class SqliteStore:
                     counts |= {f"dropped:{reason}": n for reason, n in state.dropped.items()}
                     self._connection.executemany(ADD_TOTAL, [(name, n) for name, n in counts.items() if n])
         for state in states:
+            self.origin_texts.pop(state.journal_id, None)
             origin = self._origins.pop(state.journal_id, None)
             if origin is not None:
                 self._past_origins[state.journal_id] = origin
@@ -396,6 +404,10 @@ class SqliteStore:
         self._finish_rollback()
         return self._connection
 
+    def remembered_origins(self) -> set[int]:
+        """The rows of origins that are kept in memory: they must stay."""
+        return {row for row in (*self._origins.values(), *self._past_origins.values()) if row}
+
     def after_deletion(self) -> None:
         """Requests were deleted through the connection: forget what is kept of them in memory."""
         self._is_stale = True
@@ -406,7 +418,7 @@ def _request_row(entry: RequestEntry) -> tuple[Any, ...]:
         entry.id, entry.request_id, entry.workflow_name, entry.user_id, entry.session_id, entry.status, entry.start_ns,
         entry.end_ns, entry.error, msgspec.json.encode(entry.tags).decode(), entry.node_count, entry.error_count,
         _bounded(entry.prompt_tokens), _bounded(entry.completion_tokens), _bounded(entry.total_tokens), entry.cost_usd,
-        entry.recorded_ns, entry.tracers,
+        entry.recorded_ns, entry.tracers, entry.marked,
     )  # fmt: skip
 
 

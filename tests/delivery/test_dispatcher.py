@@ -20,7 +20,7 @@ from hush_core.delivery.dispatcher import Dispatcher
 from hush_core.delivery.environment import Environments
 from hush_core.delivery.process import Origin
 from hush_core.delivery.protocol import Begun, Job, Outcome, Ready, Settled, Setup, ToWriter, Unusable, Work
-from hush_core.model import REQUEST_COMPLETE
+from hush_core.model import ORIGIN, REQUEST_COMPLETE
 from hush_core.store.sqlite import JournalState, Slice, SqliteStore
 
 SECOND = 1_000_000_000
@@ -64,6 +64,9 @@ class Attempt:
 
     def send(self, message: Setup | Work) -> None:
         assert isinstance(message, Work) and self.ended is None and not self.is_let_go
+        if self.world.unusable is not None:
+            self.said, self.ended = [Unusable(self.world.unusable)], "ended with status 1"
+            return
         failures = 0
         for job in message.jobs:
             if failures == 5:  # as the real one does
@@ -94,7 +97,7 @@ class Attempt:
         self.is_let_go = True
 
     def is_gone(self) -> bool:
-        return self.ended is not None or self.is_let_go
+        return self.ended is not None or (self.is_let_go and not self.world.stays)
 
 
 class World:
@@ -108,7 +111,9 @@ class World:
         self.attempts: list[tuple[str, Job, float]] = []
         self.backends: dict[str, Backend] = {}
         self.is_silent = False
-        self.fails_to_start: OSError | None = None
+        self.unusable: str | None = None
+        self.fails_to_start: Exception | None = None
+        self.stays = False
         self._position = 512
         self.begin()
 
@@ -135,8 +140,8 @@ class World:
     def watch(self, fd: int) -> None: ...
     def unwatch(self, fd: int) -> None: ...
 
-    def record(self, count: int, *tracers: str, config: dict[str, Any] | None = None) -> None:
-        """Requests, each due to the tracers."""
+    def record(self, count: int, *tracers: str, config: dict[str, Any] | None = None, cwd: str | None = None) -> None:
+        """Requests, each due to the tracers, of an app in a working folder."""
         self._position += 1
         names = [f"r{self._position}-{number}" for number in range(count)]
         records = [
@@ -144,6 +149,8 @@ class World:
             for name in names
             for tracer in tracers
         ]
+        if cwd is not None:
+            records.insert(0, msgspec.msgpack.encode((ORIGIN, {"cwd": cwd})))
         state = JournalState("00" * 16, 1, 0, 0, self._position, first=1)
         since = None if self._position == 513 else (0, self._position - 1)
         self.store.put([Slice(state, records, since)], keep_refused=lambda *_: pytest.fail("a record was refused"))
@@ -215,6 +222,76 @@ def test_a_backend_that_is_dead_for_72_hours_loses_nothing_and_is_not_hammered(w
     assert world.tracer("a")["failures"] == 0
 
 
+def test_a_dead_backend_is_probed_once_at_a_time_however_many_origins_record_for_it(world: World) -> None:
+    world.backends["a"] = refused
+    for folder in range(8):
+        world.record(5, "a", cwd=f"/app/{folder}")
+    began = world.time.s
+    world.run(hours=9)
+    late = [at for at in world.times("a") if at > began + 900]
+    assert min(after - before for before, after in itertools.pairwise(late)) >= 300.0
+    world.backends["a"] = delivered
+    world.run(seconds=331)
+    assert world.statuses() == {"flushed": 40}
+
+
+def test_what_a_backend_refused_is_not_asked_again_because_some_other_app_came(world: World) -> None:
+    world.backends["a"] = lambda job: Outcome(job.id, "configuration", "401: wrong key")
+    world.record(3, "a")
+    world.run(seconds=10)
+    before = len(world.attempts)
+    for other in range(60):
+        world.dispatcher.on_environment(100 + other)
+        world.begin()
+        world.run(seconds=1)
+    assert len(world.attempts) == before
+
+
+def test_a_flush_that_comes_in_the_middle_of_an_attempt_takes_effect_after_it(world: World) -> None:
+    world.is_silent = True
+    world.record(1, "a")
+    world.dispatcher.turn()
+    world.store.ledger.flush_now("a", world.time.now_ns())
+    world.dispatcher.wake({1})
+    world.processes[0].said += [Ready(), Begun([1]), Settled([Outcome(1, "configuration", "401: the old key")])]
+    world.is_silent = False
+    world.backends["a"] = delivered
+    world.run(seconds=0)
+    assert world.statuses() == {"flushed": 1}
+    assert len(world.processes) == 2
+
+
+def test_trouble_of_one_lane_is_no_other_lanes(world: World) -> None:
+    world.backends["good"] = delivered
+    world.fails_to_start = ValueError("embedded null byte")
+    world.record(1, "bad")
+    world.dispatcher.turn()
+    world.fails_to_start = None
+    world.record(5, "good")
+    world.backends["bad"] = delivered
+    world.run(seconds=5)
+    assert world.statuses() == {"flushed": 6}
+
+
+def test_a_process_that_was_let_go_and_does_not_end_is_ended(world: World) -> None:
+    world.backends["a"] = delivered
+    world.record(1, "a")
+    world.run(seconds=1)
+    world.stays = True
+    world.run(seconds=31)
+    assert world.processes[0].is_let_go and world.processes[0].ended is None
+    world.run(seconds=70)
+    assert world.processes[0].ended == "was ended"
+
+
+def test_a_busy_process_is_renewed_now_and_then(world: World) -> None:
+    world.backends["a"] = delivered
+    for _ in range(70):
+        world.record(1, "a")
+        world.run(seconds=10)
+    assert len(world.processes) == 2
+
+
 def test_one_probe_at_a_time_while_a_backend_is_down_and_all_at_once_when_it_is_back(world: World) -> None:
     world.backends["a"] = refused
     world.record(300, "a")
@@ -231,7 +308,13 @@ def test_a_batch_that_failed_is_one_failure(world: World) -> None:
     world.dispatcher.turn()
     ids = list(range(1, 101))
     refusals = [Outcome(id, "retry", "connection refused") for id in ids]
-    world.processes[0].said += [Ready(), Begun(ids[:50]), Begun(ids[50:]), Settled(refusals)]
+    world.processes[0].said += [
+        Ready(),
+        Begun(ids[:50]),
+        Settled(refusals[:50]),
+        Begun(ids[50:]),
+        Settled(refusals[50:]),
+    ]
     world.dispatcher.turn()
     assert world.tracer("a")["failures"] == 2
 
@@ -258,11 +341,11 @@ def test_a_misconfigured_tracer_is_paused_named_and_tried_slowly(world: World) -
     assert any("paused: 401: wrong key" in line for line in world.log)
 
 
-def test_a_new_writer_tries_what_was_paused_at_once(world: World) -> None:
-    world.backends["a"] = lambda job: Outcome(job.id, "configuration", "no plugin")
+def test_a_new_writer_tries_what_was_not_usable_at_once(world: World) -> None:
+    world.unusable = "no plugin"
     world.record(20, "a")
     world.run(seconds=10)
-    world.backends["a"] = delivered
+    world.backends["a"], world.unusable = delivered, None
     world.begin()
     world.run(seconds=1)
     assert world.statuses() == {"flushed": 20}
@@ -287,15 +370,15 @@ def test_a_process_that_cannot_serve_pauses_the_tracer_and_counts_no_attempt(wor
     world.processes[0].said.append(Unusable("No module named 'hush_x'"))
     world.processes[0].ended = "ended with status 0"
     world.dispatcher.turn()
-    assert world.tracer("a")["paused"] == "No module named 'hush_x'"
+    assert world.tracer("a")["paused"] == "not usable: No module named 'hush_x'"
     assert world.store.connection.execute("SELECT max(attempts) FROM delivery").fetchone() == (0,)
 
 
 def test_wake_has_a_new_process_try_at_once(world: World) -> None:
-    world.backends["a"] = lambda job: Outcome(job.id, "configuration", "no such variable")
+    world.unusable = "no such variable"
     world.record(3, "a")
     world.run(seconds=1)
-    world.backends["a"] = delivered
+    world.backends["a"], world.unusable = delivered, None
     world.dispatcher.wake()
     world.run(seconds=0)
     assert world.statuses() == {"flushed": 3}

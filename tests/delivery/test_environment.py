@@ -22,6 +22,14 @@ def test_where_it_lacks_a_variable_the_next_that_has_it_serves() -> None:
     assert environments.choose(1, {"KEY", "SECRET"}) == {"KEY": "new", "SECRET": "new"}
 
 
+def test_no_other_apps_variables_are_taken_while_its_own_app_runs() -> None:
+    environments = Environments({"KEY": "writer"})
+    environments.hand_over(2, {"KEY": "somebody else's"})
+    assert environments.choose(1, {"KEY"}, live={"HOME": "/"}) == {"HOME": "/"}
+    environments.hand_over(1, {"KEY": "mine"})
+    assert environments.choose(1, {"KEY"}, live={"HOME": "/"}) == {"KEY": "mine"}
+
+
 def test_where_none_has_it_the_apps_own_is_taken_and_the_delivery_says_what_is_missing() -> None:
     environments = Environments({"KEY": "writer"})
     environments.hand_over(1, {"A": "1"})

@@ -105,12 +105,15 @@ class Campaign:
             self._start_app()
         else:
             pids: list[int] = []
-            began = time.monotonic()
+            asked = time.monotonic()
 
             def is_there() -> bool:
+                nonlocal asked
                 pids[:] = self._pids(victim)
-                if not pids and time.monotonic() - began > 1.0:
-                    self.place.flush()  # there is nobody, since nothing is due for a while, or no writer to start it
+                if not pids and time.monotonic() - asked > 1.0:
+                    self.permit(1)  # there may be nobody, since nothing is due; or no writer to start it
+                    self.place.flush()
+                    asked = time.monotonic()
                 return bool(pids)
 
             wait_until(is_there, f"a {victim} to kill", 60.0)

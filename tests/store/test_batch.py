@@ -303,6 +303,24 @@ def test_what_was_due_as_interrupted_is_due_anew_when_the_request_goes_on_and_co
     assert stored.row("SELECT * FROM deliveries")["status"] == "pending"
 
 
+def test_a_request_with_several_tracers_is_due_to_each_as_soon_as_it_is_complete_for_one(
+    stored: StoreUnderTest,
+) -> None:
+    tracers = [["a", "A", {"url": "x"}, "m:A", None], ["b", "B", {}, "m:B", {"when": ["error"]}]]
+    stored.put(begin(tracers=tracers))
+    stored.put(complete(tracer_name="a", tracer_type="A", tracer_config={"url": "x"}, target="m:A"))
+    stored.end()  # the process dies before it says so for the other
+    rows = stored.rows("SELECT * FROM deliveries ORDER BY id")
+    assert [(row["tracer_name"], row["status"]) for row in rows] == [("a", "pending"), ("b", "skipped")]
+
+
+def test_a_request_that_was_marked_interrupted_stays_so_for_each_of_its_tracers(stored: StoreUnderTest) -> None:
+    for name in ("a", "b"):
+        stored.put(complete(tracer_name=name, tracer_type="A", tracer_config={}, status=INTERRUPTED))
+    assert stored.request["status"] == INTERRUPTED
+    assert len(stored.rows("SELECT * FROM delivery")) == 2
+
+
 def test_a_node_left_open_by_a_complete_request_ends_with_its_process(stored: StoreUnderTest) -> None:
     stored.put(start(1), start(2), complete(), end(1))
     stored.reopen()

@@ -45,6 +45,9 @@ class Deliveries:
         row: tuple[int, ...] = self.store.connection.execute(sql).fetchone()
         return row
 
+    def key(self, name: str) -> TracerKey:
+        return TracerKey(name, "MyTracer", "m:MyTracer", '{"url":"x"}')
+
     def lane(self, name: str) -> Lane:
         return Lane(self.one(f"SELECT id FROM tracer WHERE tracer_name = '{name}'")[0], 0)
 
@@ -160,7 +163,7 @@ def test_flush_now_lifts_every_wait_of_a_tracer(due: Deliveries) -> None:
 
 def test_a_stored_request_can_be_sent_to_a_tracer_that_never_got_it(due: Deliveries) -> None:
     requests = due.requests()
-    missing = due.ledger.to_send("b", requests, again=False)
+    missing = due.ledger.to_send(due.key("b"), None, requests, again=False)
     assert missing == [requests[0], requests[2]]
     due.ledger.send_again(due.lane("b"), missing, due.now)
     assert len(due.claim("b")) == 3
@@ -168,32 +171,38 @@ def test_a_stored_request_can_be_sent_to_a_tracer_that_never_got_it(due: Deliver
 
 def test_what_was_delivered_is_sent_again_only_on_request_and_what_is_under_way_is_not(due: Deliveries) -> None:
     (claim,) = due.claim("b")
-    assert due.ledger.to_send("b", [claim.request], again=True) == []
+    assert due.ledger.to_send(due.key("b"), None, [claim.request], again=True) == []
     due.ledger.ack(due.lane("b"), [(claim, None)], now_ns=due.now)
-    assert due.ledger.to_send("b", [claim.request], again=False) == []
-    assert due.ledger.to_send("b", [claim.request], again=True) == [claim.request]
+    assert due.ledger.to_send(due.key("b"), None, [claim.request], again=False) == []
+    assert due.ledger.to_send(due.key("b"), None, [claim.request], again=True) == [claim.request]
     due.ledger.send_again(due.lane("b"), [claim.request], due.now)
     (again,) = due.claim("b")
     assert again.attempt == 1
 
 
 def test_a_replay_goes_by_the_tracers_name_and_not_by_its_configuration(due: Deliveries) -> None:
+    due.store.connection.execute("INSERT INTO origin VALUES (7, 'x', '{\"config\":\"/app/hush.toml\"}')")
     due.store.put([due.slice(complete("r1", "b", config={"url": "old"}))], keep_refused=pytest.fail)
+    due.store.connection.execute("UPDATE delivery SET origin = 7")
     requests = due.requests()
-    assert due.ledger.to_send("b", requests, again=False) == requests[2:]
+    assert due.ledger.to_send(due.key("b"), "/app/hush.toml", requests, again=False) == requests[2:]
+    assert due.ledger.to_send(due.key("b"), "/other/hush.toml", requests, again=False) == [requests[0], requests[2]]
 
 
 def test_a_tracer_as_it_is_now_adopts_what_waits_for_older_configurations(due: Deliveries) -> None:
+    due.store.connection.execute("INSERT INTO origin VALUES (7, 'x', '{\"config\":\"/app/hush.toml\"}')")
     (dead,) = due.claim("b")
     due.release("b", Release(dead, "failed", "404: moved"))
     new = TracerKey("b", "MyTracer", "m:MyTracer", '{"url":"new"}')
     due.store.put(
         [due.slice(complete("r2", "b", config={"url": "new"}), complete("r1", "b"))], keep_refused=pytest.fail
     )
+    due.store.connection.execute("UPDATE delivery SET origin = 7")
     due.ledger.take_new_lanes()
-    assert due.ledger.adopt(new) == 1  # "r1"; of "r2" it has one of its own
+    assert due.ledger.adopt(new, "/other/hush.toml") == 0
+    assert due.ledger.adopt(new, "/app/hush.toml") == 1  # "r1"; of "r2" it has one of its own
     with due.store._transaction(durable=False):
-        lane = Lane(due.ledger.tracer(new), 0)
+        lane = Lane(due.ledger.tracer(new), 7)
     assert due.ledger.take_new_lanes() == {lane}
     claims = due.ledger.claim(lane, now_ns=due.now + SECOND, limit=10)
     assert sorted(claim.request for claim in claims) == due.requests()[:2]
@@ -201,7 +210,7 @@ def test_a_tracer_as_it_is_now_adopts_what_waits_for_older_configurations(due: D
 
 
 def test_nothing_is_made_for_a_tracer_that_has_nothing_to_adopt(due: Deliveries) -> None:
-    assert due.ledger.adopt(TracerKey("c", "MyTracer", "m:MyTracer", "{}")) == 0
+    assert due.ledger.adopt(TracerKey("c", "MyTracer", "m:MyTracer", "{}"), "/app/hush.toml") == 0
     assert due.one("SELECT count(*) FROM tracer WHERE tracer_name = 'c'") == (0,)
 
 

@@ -73,6 +73,7 @@ class ModelNode:
 @dataclass
 class ModelRequest:
     status: str = RUNNING
+    marked: bool = False
     workflow: str | None = None
     tags: list[str] = field(default_factory=list)
     nodes: list[ModelNode] = field(default_factory=list)
@@ -103,7 +104,7 @@ class Model:
 
     def touch(self, request_id: str, journal: str) -> ModelRequest:
         request = self.requests.setdefault(request_id, ModelRequest())
-        if request.status in (RUNNING, INTERRUPTED):
+        if not request.marked:
             request.journals.add(journal)
             if request.status == INTERRUPTED:
                 request.due.clear()  # it goes on after all, and is due anew when it is complete
@@ -116,8 +117,10 @@ class Model:
             request.workflow = request.workflow or fields["workflow_name"]
             request.tracers = fields["tracers"] or request.tracers
         elif kind == "complete":
-            request.status = fields["status"] or COMPLETED
+            request.status, request.marked = fields["status"] or COMPLETED, True
             request.due.add(fields["tracer"])
+            if len(request.tracers) > 1:  # its process may die before it says so for the others
+                request.due.update(request.tracers)
         else:
             self._node(request, journal, kind, fields)
         for tag in fields.get("tags") or ():

@@ -22,6 +22,7 @@ CREATE TABLE request (
     total_tokens      INTEGER,
     cost_usd          REAL,
     recorded_ns       INTEGER NOT NULL,                     -- when the store first saw it: the order of `hush traces`
+    marked            INTEGER NOT NULL DEFAULT 0,           -- somebody has marked it complete, whatever its status says
     tracers           TEXT                                  -- JSON [[name, type, config, target, policy], ...]
 );
 CREATE INDEX request_by_recorded ON request (recorded_ns);
