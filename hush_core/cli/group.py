@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from hush_core.cli.streams import outputs
 from hush_core.errors import HushError, closest
 
 #: The commands in the order in which a new user meets them, and what `hush --help` says of each without importing it.
@@ -31,7 +32,8 @@ class Commands(click.Group):
 
     Commands of plugins come after them; plugins are loaded for them only when the group's help is shown, or a command
     is asked for that hush does not have. A `HushError` in a command becomes its message on stderr and exit code 1; a
-    wrong option, exit code 2. Anything else is a defect of hush and keeps its traceback.
+    wrong option, exit code 2; what comes of an output that cannot be written, `streams` says. Anything else is a defect
+    of hush and keeps its traceback.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -75,6 +77,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HushError as problem:
             raise click.ClickException(str(problem)) from problem
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with outputs():
+            return super().main(*args, **extra)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any

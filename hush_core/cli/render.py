@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 import time
@@ -193,15 +192,9 @@ def print_json(value: Any, *, indent: bool = True) -> None:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that prints what it is given: no markup, no guessing, no wrapping.
-
-    Where the output cannot take a character, that is written as an escape instead of failing.
-    """
+    """A console that prints what it is given: no markup, no guessing, no wrapping."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
