@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import resource
 import signal
 import sys
@@ -22,6 +23,7 @@ from hush_core.journal.format import WRITER_LOG, journal_directory
 from hush_core.system import FILES
 
 _LOG_BYTES_MAX: Final = 1024 * 1024
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,7 +129,9 @@ class _Log:
         self._path = path
 
     def __call__(self, message: str) -> None:
-        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} [{os.getpid()}] {message}\n".encode(errors="backslashreplace")
+        # What a backend or a plugin said may be in it: it forges no line, and does nothing to a terminal.
+        told = "\n    ".join(_CONTROL.sub(lambda found: repr(found[0])[1:-1], line) for line in message.split("\n"))
+        line = f"{time.strftime('%Y-%m-%dT%H:%M:%S')} [{os.getpid()}] {told}\n".encode(errors="backslashreplace")
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:

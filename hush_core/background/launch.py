@@ -22,7 +22,7 @@ _KEEP_RUNNING: Final = (
 #: `python -m hush_core.background`, with folders to find packages in behind the standard library (some hold old
 #: copies of parts of it), and without the working folder.
 _BOOT: Final = (
-    "import os, sys; sys.path.remove(''); "
+    "import sys; sys.path[:] = [p for p in sys.path if p]; import os; "
     "at = next((n for n, p in enumerate(sys.path) if p.endswith(('site-packages', 'dist-packages'))), len(sys.path)); "
     "sys.path[at:at] = [p for p in sys.argv[1].split(os.pathsep) if p not in sys.path]; del sys.argv[1:3]; "
     "from hush_core.background.__main__ import main; sys.exit(main())"

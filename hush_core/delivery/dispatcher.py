@@ -38,6 +38,8 @@ from hush_core.store.ledger import Lane, Ledger, Release, TracerRow
 _WINDOW: Final = 200
 #: Processes that have something to do at once: a machine with a thousand working folders is not to start a thousand.
 _PROCESSES: Final = 8
+#: Of these, as many for one tracer: one that hangs in each of many folders leaves room for the others.
+_PROCESSES_OF_TRACER: Final = 4
 #: How long a process that has nothing to do is kept: starting one, and importing an SDK, costs more than keeping it.
 _IDLE_S: Final = 30.0
 #: How long one is used before another takes its place, however busy: plugins are upgraded meanwhile.
@@ -104,6 +106,7 @@ class Dispatcher:
         self._traffic: dict[Lane, Traffic] = {}
         self._rows: dict[int, TracerRow] = {}
         self._health: dict[int, Health] = {}
+        self._shown: dict[int, Health] = {}  # as commands see it: also why some lane cannot be served
         self._has_begun = False
 
     # -- what the loop asks -------------------------------------------------------------------------------------------
@@ -154,7 +157,8 @@ class Dispatcher:
         """
         return any(
             traffic.claims or traffic.outcomes or (
-                traffic.due_ns is not None and self._health_of(traffic.lane.tracer).paused is None
+                traffic.due_ns is not None and traffic.unusable is None
+                and self._health_of(traffic.lane.tracer).paused is None
             )
             for traffic in self._traffic.values()
         )  # fmt: skip
@@ -186,23 +190,14 @@ class Dispatcher:
         for traffic in self._traffic.values():
             tracer = traffic.lane.tracer
             if tracers is None:
-                if self._may_be_usable_now(tracer):
+                if traffic.unusable is not None:
+                    traffic.hold_ns = 0
                     traffic.replace()
             elif tracer in tracers:
                 self._health.pop(tracer, None)
                 traffic.is_outdated = traffic.process is not None
                 traffic.replace()
                 traffic.due_ns = traffic.hold_ns = 0
-
-    def _may_be_usable_now(self, tracer: int) -> bool:
-        """Whether a tracer was paused for what another environment or installation may have; then it is tried at once.
-        What its backend refused, it would refuse again.
-        """
-        health = self._health_of(tracer)
-        if health.paused is None or not health.paused.startswith(UNUSABLE):
-            return False
-        self._health[tracer] = health._replace(retry_ns=0)
-        return True
 
     def on_environment(self, origin: int) -> None:
         """The environment of an origin's apps has become known, or is another one now. What was paused is tried."""
@@ -231,7 +226,6 @@ class Dispatcher:
         ledger.reclaim()
         for lane in ledger.lanes():
             self._traffic_of(lane)
-            self._may_be_usable_now(lane.tracer)
         self._has_begun = True
 
     def _settle(self, traffic: Traffic) -> None:
@@ -241,6 +235,7 @@ class Dispatcher:
         lane, now_ns = traffic.lane, self._clock.now_ns()
         health, releases, delivered = self._health_of(lane.tracer), [], []
         failed_call: int | None = -1
+        unusable: str | None = None
         for claim, outcome, call in traffic.outcomes:
             if outcome.kind == "delivered":
                 delivered.append((claim, outcome.error))
@@ -252,7 +247,10 @@ class Dispatcher:
                 releases.append(Release(claim, "pending", is_attempt=False))
             elif outcome.kind == "configuration":
                 error = (outcome.error or "misconfigured") if call is not None else f"{UNUSABLE}{outcome.error}"
-                health = after_misconfiguration(health, now_ns, error, self._dice)
+                if call is not None:
+                    health = after_misconfiguration(health, now_ns, error, self._dice)
+                else:
+                    unusable = error
                 releases.append(Release(claim, "pending", error, now_ns, is_attempt=call is not None))
             else:
                 if call != failed_call:  # a batch that failed is one failure, however many were in it
@@ -268,14 +266,21 @@ class Dispatcher:
             ledger.ack(lane, delivered, now_ns=now_ns)
         if releases:
             ledger.release(lane, releases, now_ns=now_ns)
-        if health != self._health_of(lane.tracer):
-            ledger.note(lane.tracer, failures=health.failures, retry_ns=health.retry_ns, paused=health.paused)
-            self._health[lane.tracer] = health
+        shown = health._replace(paused=health.paused or unusable)
+        if shown != self._shown.get(lane.tracer, self._health_of(lane.tracer)):
+            ledger.note(lane.tracer, failures=health.failures, retry_ns=health.retry_ns, paused=shown.paused)
+        self._health[lane.tracer], self._shown[lane.tracer] = health, shown
+        traffic.unusable = unusable
+        if unusable is not None:
+            # What another installation or environment may have: this lane waits, and none of the tracer's others.
+            traffic.hold_ns = (
+                0 if traffic.is_outdated else after_misconfiguration(WELL, now_ns, "", self._dice).retry_ns
+            )
         traffic.outcomes = []
         traffic.due_ns = 0
         if traffic.is_outdated:
             traffic.replace()
-        self._say(lane.tracer, health, [release for release in releases if release.is_attempt])
+        self._say(lane.tracer, shown, [release for release in releases if release.is_attempt])
 
     def _say(self, tracer: int, health: Health, releases: list[Release]) -> None:
         doing = f"delivering to {self._row(tracer).key.name}"
@@ -337,6 +342,9 @@ class Dispatcher:
         if traffic.process is not None:
             return True
         having = [other for other in self._traffic.values() if other.process is not None]
+        of_tracer = [other for other in having if other.lane.tracer == traffic.lane.tracer and not other.is_idle]
+        if len(of_tracer) >= _PROCESSES_OF_TRACER:
+            return False
         if len(having) < _PROCESSES:
             return True
         idle = next((other for other in having if other.is_idle), None)
@@ -398,5 +406,8 @@ class Dispatcher:
     def _health_of(self, tracer: int) -> Health:
         if tracer not in self._health:
             row = self._ledger().row(tracer)
-            self._health[tracer] = Health(row.failures, row.retry_ns, row.paused)
+            known = Health(row.failures, row.retry_ns, row.paused)
+            self._shown[tracer] = known
+            # What made it unusable for the last writer may have been put right since.
+            self._health[tracer] = WELL if (row.paused or "").startswith(UNUSABLE) else known
         return self._health[tracer]

@@ -22,7 +22,8 @@ from hush_core.delivery.protocol import Setup, ToWriter, Work, line, split_lines
 #: Runs in the delivery process, with the app's `sys.path` in the place of its own. `-c`, since `-m` would look for
 #: hush_core where that interpreter has it installed, and not where the app found it.
 _BOOT: Final = (
-    "import json, sys; fd, sys.path[:] = int(sys.argv[1]), json.loads(sys.argv[2]); sys.argv[1:] = []; "
+    "import sys; sys.path[:] = [p for p in sys.path if p]; import json; "
+    "fd, sys.path[:] = int(sys.argv[1]), json.loads(sys.argv[2]); sys.argv[1:] = []; "
     "from hush_core.delivery.worker import main; sys.exit(main(fd))"
 )
 _READ_BYTES: Final = 256 * 1024
@@ -72,9 +73,10 @@ class DeliveryProcess:
         ours, theirs = socket.socketpair()
         self._socket = ours
         self._received = bytearray()
+        self._unsent = bytearray()
         self._has_ended = False
         environment = dict(variables)
-        if origin.config is not None:
+        if origin.config is not None and os.path.isfile(origin.config):  # else as if there had been none
             environment["HUSH_CONFIG"] = origin.config
         folder = origin.cwd if origin.cwd is not None and os.path.isdir(origin.cwd) else Path(setup.db_path).parent
         try:
@@ -107,15 +109,22 @@ class DeliveryProcess:
 
     def send(self, message: Setup | Work) -> None:
         """Give it something to do. A process that does not even read is taken for dead."""
+        self._unsent += line(message)
+        self._send_on()
+
+    def _send_on(self) -> None:
+        """Send what the socket takes now; the rest goes with the next look."""
         try:
-            data = line(message)
-            if self._socket.send(data) < len(data):
-                self._has_ended = True
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            return
         except OSError:
             self._has_ended = True
 
     def receive(self) -> list[ToWriter]:
         """What it has said since the last call. What makes no sense is taken for its end."""
+        self._send_on()
         while not self._has_ended:
             try:
                 chunk = self._socket.recv(_READ_BYTES)

@@ -64,6 +64,7 @@ class Traffic:
         self.hold_ns = hold_ns
         self.due_ns: int | None = 0  #: when to look for due deliveries next; None: none is pending
         self.process: Process | None = None
+        self.unusable: str | None = None  #: why its process could not even call the tracer: this lane waits, no other
         self.is_outdated = False  #: the process was started with another environment than its app's
         self.claims: dict[int, Claim] = {}  #: what the process has to do
         #: What attempts came to, and of which call of the tracer it was; None: the tracer was not called.

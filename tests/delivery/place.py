@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from canary import CANARY
 from waiting import wait_until
 
 from hush_core.background.supervisor import control
@@ -65,7 +66,12 @@ class Place(App):
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.code), python_path()])}
+        path = os.pathsep.join([str(self.code), python_path()])
+        return {
+            **os.environ,
+            "PYTHONPATH": path,
+            "KEY_OF_THE_APP": CANARY,
+        }  # a variable is handed on, and written nowhere
 
     def settings(self, text: str) -> None:
         """The settings, from here on."""

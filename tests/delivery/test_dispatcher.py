@@ -374,6 +374,30 @@ def test_a_process_that_cannot_serve_pauses_the_tracer_and_counts_no_attempt(wor
     assert world.store.connection.execute("SELECT max(attempts) FROM delivery").fetchone() == (0,)
 
 
+def test_what_makes_one_apps_deliveries_impossible_holds_no_other_apps_up(world: World) -> None:
+    world.unusable = "no such interpreter"
+    world.record(3, "a", cwd="/gone")
+    world.run(seconds=1)
+    world.backends["a"], world.unusable = delivered, None
+    world.record(3, "a", cwd="/here")
+    world.run(seconds=1)
+    assert world.statuses() == {"flushed": 3, "pending": 3}
+    world.run(seconds=331)
+    assert world.statuses() == {"flushed": 6}
+
+
+def test_one_tracer_that_hangs_everywhere_leaves_processes_for_the_others(world: World) -> None:
+    world.is_silent = True
+    for folder in range(12):
+        world.record(1, "hangs", cwd=f"/app/{folder}")
+    world.dispatcher.turn()
+    world.is_silent = False
+    world.backends["good"] = delivered
+    world.record(5, "good")
+    world.run(seconds=1)
+    assert world.tracer("good")["sent"] == 5
+
+
 def test_wake_has_a_new_process_try_at_once(world: World) -> None:
     world.unusable = "no such variable"
     world.record(3, "a")

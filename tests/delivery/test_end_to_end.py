@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 from backend import OK, REFUSED, TAKES_ALL_THEN_CLOSES, UNAUTHORIZED, UNAVAILABLE, Backend
+from canary import CANARY
 from waiting import wait_until
 
 from .place import FAILED, FLUSHED, PENDING, SKIPPED, Place
@@ -68,7 +69,8 @@ def backend() -> Iterator[Backend]:
 
 
 def to_backend(place: Place, backend: Backend, more: str = "") -> None:
-    place.settings(f'[tracers.prod]\ntype = "jsonl"\nurl = "{backend.url}"\n{more}')
+    key = "" if "headers" in more else f'headers = {{ X-Api-Key = "{CANARY}", X-App = "${{KEY_OF_THE_APP}}" }}\n'
+    place.settings(f'[tracers.prod]\ntype = "jsonl"\nurl = "{backend.url}"\n{key}{more}')
 
 
 def test_a_request_reaches_its_backend_whole_and_then_counts_as_flushed(place: Place, backend: Backend) -> None:
@@ -137,6 +139,21 @@ def test_a_wrong_key_waits_for_somebody_and_is_named(place: Place, backend: Back
     assert "401" in place.hush("doctor").stdout
     backend.answer = OK
     assert place.hush("flush", "--wait").returncode == 0
+    place.wait_for(FLUSHED, ["r-1"])
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONSAFEPATH": "1"}])
+def test_what_lies_in_the_working_folder_is_not_taken_for_a_part_of_python(
+    place: Place, backend: Backend, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    to_backend(place, backend)
+    (place.folder / "json.py").write_text("raise SystemExit('the wrong json')")
+    script = place.folder / "elsewhere" / "app.py"
+    script.parent.mkdir()
+    script.write_text("from hush_core import get_tracer\nwith get_tracer('prod').trace('f', request_id='r-1'): pass\n")
+    place.run(str(script))
     place.wait_for(FLUSHED, ["r-1"])
 
 
@@ -263,7 +280,7 @@ def test_a_variable_that_nobody_has_is_named_and_the_next_app_that_has_it_helps(
 # -- secrets ----------------------------------------------------------------------------------------------------------
 
 #: One that stands in the settings, one that an app has in a variable, one that is in the code of an app.
-_LITERAL, _REFERRED, _IN_CODE = "sk-literal-7f3a9c1e5b", "sk-referred-2d8b6e4a0c", "sk-in-code-9e1f5d3b7a"
+_LITERAL, _REFERRED, _IN_CODE = CANARY, "sk-referred-2d8b6e4a0c", "sk-in-code-9e1f5d3b7a"
 #: A tracer that does all it can to show what it was given.
 LOUD: Final = """
 import sys

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from canary import CANARY
 from odd_tracers import kept
 from trace_database import TraceDatabase
 from waiting import wait_until
@@ -16,7 +17,7 @@ from worker_process import Workers
 from hush_core.delivery import output
 from hush_core.delivery.output import Log, log_path
 
-SECRET = "sk-0123456789abcdef"
+SECRET = CANARY
 SEALED = {"secret": "${HUSH_TEST_SECRET}"}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from canary import CANARY
 
 from hush_core.background.problems import Problems
 from hush_core.delivery.dispatcher import Dispatcher
@@ -31,7 +32,7 @@ class AppWorld(World):
             lambda: self.store.ledger,
             self.launch,
             self,
-            Environments({"APP": "another"}),
+            Environments({"APP": "another", "KEY": CANARY}),
             Problems(self.log.append),
             timeout_s=60.0,
             memory_bytes=None,
@@ -49,7 +50,7 @@ class AppWorld(World):
         return self.store.origin_of(_JOURNAL)
 
     def hand_over(self, origin: int, app: str) -> None:
-        self.dispatcher.environments.hand_over(origin, {"APP": app})
+        self.dispatcher.environments.hand_over(origin, {"APP": app, "KEY": CANARY})
         self.dispatcher.on_environment(origin)
 
 
