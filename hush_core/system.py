@@ -153,8 +153,15 @@ class Files:
 
         Else what the app prints, or a library says on its standard error, would be written into the file.
         """
-        with _StandardStreamsTaken():
-            return os.open(path, flags | os.O_CLOEXEC, mode)
+        fd = -1
+        try:
+            with _StandardStreamsTaken():
+                fd = os.open(path, flags | os.O_CLOEXEC, mode)
+            return fd
+        except BaseException:  # an interrupt
+            if fd >= 0:
+                os.close(fd)
+            raise
 
     def make_directory(self, path: Path) -> None:
         """Create a directory and its parents, as far as they are missing, each private to its owner."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from hush_core.interrupt import is_interrupt
+
 _PATH_BYTES_MAX: Final = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 _DESCRIPTORS: Final = "/proc/self/fd"
 _REQUEST_BYTES_MAX: Final = 1024 * 1024
@@ -85,8 +87,9 @@ def hand_in(directory: Path, messages: list[bytes], timeout_s: float = 0.0) -> b
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(message) + _ROOM_BYTES)
                     connection.sendall(message)
                 return True
-            except (BlockingIOError, TimeoutError):
-                continue
+            except (BlockingIOError, TimeoutError) as problem:
+                if is_interrupt(problem):
+                    raise
     return False
 
 

@@ -253,9 +253,11 @@ class Background:
             variables = dict(os.environ)
             if hand_in(self._journal.directory, environment_messages(self._journal.name, variables)):
                 self._handed_to, self._handed = writer, variables
-        except OSError:
-            pass  # not listening, or busy; what it has meanwhile is the environment of the app that started it
         except Exception as problem:
+            if is_interrupt(problem):
+                raise
+            if isinstance(problem, OSError):
+                return  # not listening, or busy; what it has meanwhile is the environment of the app that started it
             self.report(problem, "handing the environment over to the writer")
 
     def _start_now(self) -> int:

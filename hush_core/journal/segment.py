@@ -254,12 +254,22 @@ def open_segment(files: Files, directory: Path, header: SegmentHeader, capacity:
             raise
         # No room for a whole segment. Smaller writes may still fit; each one says so by itself when it does not.
         return _open_plain(files, directory, header, capacity)
-    return MappedSegment(files, fd, header.number, capacity)
+    return _of_file(MappedSegment, files, fd, header.number, capacity)
 
 
 def _open_plain(files: Files, directory: Path, header: SegmentHeader, capacity: int) -> Segment:
     fd = _create(files, directory, header._replace(size=0))
-    return PlainSegment(files, fd, header.number, capacity)
+    return _of_file(PlainSegment, files, fd, header.number, capacity)
+
+
+def _of_file(
+    kind: type[MappedSegment | PlainSegment], files: Files, fd: int, number: int, capacity: int
+) -> MappedSegment | PlainSegment:
+    try:
+        return kind(files, fd, number, capacity)
+    except BaseException:
+        files.close(fd)
+        raise
 
 
 def _final_path(directory: Path, header: SegmentHeader) -> Path:

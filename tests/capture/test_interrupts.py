@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from interrupting import Interrupt, Timeout
+from waiting import wait_until
 
 from hush_core import LocalTracer, code_node
 from hush_core.background import supervisor
@@ -22,6 +24,7 @@ from hush_core.capture.mask import Mask
 from hush_core.capture.place import current
 from hush_core.capture.trace import Trace
 from hush_core.model import NODE, NODE_END, NODE_START, REQUEST_COMPLETE, REQUEST_START
+from hush_core.store import trace_store
 from hush_core.store.trace_store import TraceStore, get_store
 from tests.capture.conftest import Recording
 from tests.journal.conftest import read_whole
@@ -30,6 +33,13 @@ RAISED = [Timeout, TimeoutError, SystemExit]
 
 # A file that an interrupt leaves open is closed by the collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    """Let go of the files that an interrupt has left to the collector."""
+    yield
+    gc.collect()
 
 
 class Odd:
@@ -162,11 +172,37 @@ def test_the_first_record_may_be_interrupted_at_any_instant_and_the_next_is_kept
         background = get_background(database)
         assert background.dropped == {}
         assert background.start_records
+        for segment in filter(None, (background._journal._segment, background._journal._closed)):
+            segment.release()
         supervisor._backgrounds.clear()
+        trace_store._stores.clear()
         return came
 
     run(1_000_000)  # what it imports is imported
     assert next(n for n in count() if not run(n)) > 300
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_the_environment_is_handed_over_again_when_that_was_interrupted(
+    tmp_path: Path, raised: type[BaseException]
+) -> None:
+    background = get_background(tmp_path / "traces.db")
+    background.append(msgspec.msgpack.encode((NODE, "r")))
+    assert background.sync(10)
+    for n in count():
+        background._handed_to = -1
+        came = False
+        with Interrupt(n, raised) as interrupt:
+            try:
+                background.secure(delivers=True)
+            except raised:
+                came = True
+        assert came == interrupt.came, "it was swallowed"
+        if not came:
+            break
+        background.secure(delivers=True)
+    assert n > 20
+    wait_until(lambda: background.secure(delivers=True) is None and background._handed_to > 0, "the writer to take it")
 
 
 @pytest.mark.parametrize("values", [{"text": ["x" * 200] * 50}, {"odd": [Odd(number) for number in range(50)]}])

@@ -4,6 +4,8 @@ it."""
 from __future__ import annotations
 
 import contextlib
+import gc
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -19,9 +21,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 RAISED = [Timeout, TimeoutError, SystemExit, KeyboardInterrupt]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    """Let go of the files that an interrupt has left to the collector."""
+    yield
+    gc.collect()
+
+
 def delete(journals: Journals) -> None:
     """Begin anew: each file that is there is an instant more."""
-    journals.close()
+    for journal in journals._opened:
+        for segment in filter(None, (journal._segment, journal._closed)):
+            segment.release()
+    journals._opened.clear()
     for path in journals.directory.iterdir():
         path.unlink()
 
