@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from hush_core import __version__
+from hush_core.delivery.environment import OF_A_COMMAND
 from hush_core.errors import HushError, StoreError
 from hush_core.store.ledger import TracerKey
 from hush_core.store.queries import RequestFilter
@@ -132,7 +133,7 @@ class Answers:
         for tracer in request.get("present") or ():
             writer.store.ledger.adopt(_key(*tracer), request.get("config"))
         if request.get("variables") is not None:
-            writer.delivery.environments.hand_over(0, _texts(request["variables"]))
+            writer.delivery.environments.hand_over(OF_A_COMMAND, _texts(request["variables"]))
         due, tracers = writer.store.ledger.flush_now(request.get("tracer"), time.time_ns())
         writer.delivery.wake(tracers)
         return {"due": due}

@@ -172,7 +172,7 @@ class Dispatcher:
         now_ns = self._clock.now_ns()
         return not any(
             traffic.claims or traffic.outcomes or self._next_ns(traffic, now_ns) <= now_ns
-            or (traffic.due_ns is not None and traffic.hold_ns > now_ns)
+            or (traffic.due_ns is not None and traffic.hold_ns > now_ns and traffic.unusable is None)
             for traffic in self._traffic.values()
         )  # fmt: skip
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _MOST: Final = 64
+#: In the place of an origin: what a command that was to deliver brought.
+OF_A_COMMAND: Final = 0
 #: What a shell says of itself: the writer is started by one. A change in these is none.
 _OF_THE_SHELL: Final = frozenset({"OLDPWD", "PWD", "SHLVL", "_"})
 
@@ -47,12 +49,14 @@ class Environments:
 
         Of these the first that has all the names; if none has, the first: the delivery will say what is missing.
 
-        :param live: what an app of the origin that still runs was started with. Then no other app's is taken: a
-            variable of the same name may be the key of somebody else's account.
+        :param live: what an app of the origin that still runs was started with. Then no other app's is taken, a
+            variable of the same name may be the key of somebody else's account; but that of a command which brings it.
         """
         mine = self._by_origin.get(origin)
         if live is not None:
-            return dict(live if mine is None else mine)
+            own = live if mine is None else mine
+            brought = self._by_origin.get(OF_A_COMMAND, {})
+            return dict(brought if not names <= own.keys() and names <= brought.keys() else own)
         others = [found for key, found in reversed(self._by_origin.items()) if key != origin]
         candidates = [*([mine] if mine is not None else []), self._own, *others]
         return dict(next((found for found in candidates if names <= found.keys()), candidates[0]))

@@ -382,6 +382,7 @@ def test_what_makes_one_apps_deliveries_impossible_holds_no_other_apps_up(world:
     world.record(3, "a", cwd="/here")
     world.run(seconds=1)
     assert world.statuses() == {"flushed": 3, "pending": 3}
+    assert world.dispatcher.tried()
     world.run(seconds=331)
     assert world.statuses() == {"flushed": 6}
 

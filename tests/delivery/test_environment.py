@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hush_core.delivery.environment import Environments
+from hush_core.delivery.environment import OF_A_COMMAND, Environments
 
 
 def test_the_environment_of_the_app_that_recorded_comes_first() -> None:
@@ -26,6 +26,8 @@ def test_no_other_apps_variables_are_taken_while_its_own_app_runs() -> None:
     environments = Environments({"KEY": "writer"})
     environments.hand_over(2, {"KEY": "somebody else's"})
     assert environments.choose(1, {"KEY"}, live={"HOME": "/"}) == {"HOME": "/"}
+    environments.hand_over(OF_A_COMMAND, {"KEY": "brought by hush flush"})
+    assert environments.choose(1, {"KEY"}, live={"HOME": "/"}) == {"KEY": "brought by hush flush"}
     environments.hand_over(1, {"KEY": "mine"})
     assert environments.choose(1, {"KEY"}, live={"HOME": "/"}) == {"KEY": "mine"}
 

@@ -54,7 +54,9 @@ def on_terminal(*arguments: str, columns: int = 80, environment: dict[str, str] 
     )
     os.close(theirs)
     written = b""
-    while select.select([ours], [], [], 30)[0]:
+    ready = select.poll()  # not `select`, which knows no descriptor above 1023
+    ready.register(ours, select.POLLIN)
+    while ready.poll(30_000):
         try:
             chunk = os.read(ours, 65536)
         except OSError:  # the other side is closed
