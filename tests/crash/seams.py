@@ -115,8 +115,8 @@ def _fused(name: str) -> Callable[..., Any]:
     return call
 
 
-#: Made or not made as the bell of a live writer has it, so that the n-th call would be another one each time. It changes
-#: nothing, and what comes before and after it is counted.
+#: Made or not made as the bell of a live writer has it: counted, the n-th call would be another one each time. It
+#: changes nothing, and what comes before and after it is counted.
 _UNCOUNTED: Final = frozenset({"is_deleted"})
 
 for _name in vars(Files):
