@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from hush_core.capture.budget import Bounds, Budget, truncated
-from hush_core.capture.walk import Walk, as_key
+from hush_core.capture.walk import Walk, as_key, unused_key
 from hush_core.errors import JournalError
 
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -123,8 +123,8 @@ class Reader:
                     raise _Spent
                 key = self.value(depth + 1)
                 name = as_key(key)
-                while name in copy:
-                    name += "'"
+                if name in copy:
+                    name = unused_key(name, key, copy)
                 copy[name] = self.value(depth + 1)
                 read += 1
             self.skip(2 * (size - read))

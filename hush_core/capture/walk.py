@@ -7,7 +7,7 @@ handler that leaves the app, the person at the keyboard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -154,7 +154,7 @@ class Walk:
             if self._budget.is_spent():
                 break
             name = self._key(key, depth)
-            copy[_unused(name, key, copy) if name in copy else name] = self._under(key, name, item, depth + 1)
+            copy[unused_key(name, key, copy) if name in copy else name] = self._under(key, name, item, depth + 1)
         if len(copy) < size:
             copy["…"] = self._budget.note(truncated(f"{size} items"))
         return copy
@@ -201,7 +201,7 @@ def as_key(copy: Any) -> str:
     return text[1:-1] if text.startswith('"') else text  # a date, a UUID, bytes: their text without the quotes
 
 
-def _unused(name: str, key: object, taken: dict[str, Any]) -> str:
+def unused_key(name: str, key: object, taken: Container[str]) -> str:
     """A name for a key whose text another key has: 1 beside "1" becomes `1 (int)`."""
     name = f"{name} ({name_of(type(key))})"
     number = 2

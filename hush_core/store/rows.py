@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from hush_core.capture.walk import unused_key
+
 _encode = msgspec.json.Encoder().encode
 _INT64_MAX: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -62,9 +64,25 @@ def to_json(value: object) -> str | None:
     if value is None:
         return None
     try:
-        return _encode(value).decode()
+        written = _encode(value)
+        if _number_as_key(written) is not None and _has_other_keys(value):  # 1 beside "1" would be one key twice
+            return to_faithful_json(value)
     except (TypeError, ValueError):
         return to_faithful_json(value)
+    except RecursionError:  # nested deeper than Python can walk
+        written = _encode(value)
+    return written.decode()
+
+
+#: A key that looks like a number or a time: all that this encoder takes for keys, but text.
+_number_as_key: Final = re.compile(rb'"-?[0-9][^"]*":').search
+
+
+def _has_other_keys(value: object) -> bool:
+    """Whether a dict in a value has a key that is no text."""
+    if isinstance(value, dict):
+        return any(type(key) is not str for key in value) or any(map(_has_other_keys, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_has_other_keys, value))
 
 
 def to_faithful_json(value: object) -> str | None:
@@ -90,12 +108,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"$bytes": bytes(value)}
     if isinstance(value, dict):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return _plain_dict(value)
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     return str(value)
+
+
+def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(key)
+        plain[unused_key(name, key, plain) if name in plain else name] = _plain(item)
+    return plain
 
 
 def _key(key: object) -> str:

@@ -287,3 +287,14 @@ def test_recording_loads_neither_sqlite_nor_what_is_slow_to_import(tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_keys_of_one_text_are_both_read_back() -> None:
+    store = get_store()
+    keys = {True: 1, "true": 2, None: 3, "null": 4, 7: 5, "7": 6}
+    store.insert_node_trace(**small(input_data={"kept": keys}, output_data={"careful": [keys, object]}))
+    assert store.sync(10)
+    (node,) = store.get_request("r").nodes
+    both = {"true": 1, "true (str)": 2, "null": 3, "null (str)": 4, "7": 5, "7 (str)": 6}
+    assert node.input_data == {"kept": both}
+    assert node.output_data["careful"][0] == both

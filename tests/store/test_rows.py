@@ -210,6 +210,39 @@ def test_a_key_that_is_no_string_is_kept_as_json_text() -> None:
     assert list(json.loads(written)) == ["1", "null", "2.5", '[1,"x"]', '{"$bytes":"/w=="}', "nan"]
 
 
+def test_keys_of_one_text_are_both_kept() -> None:
+    for value, kept in COLLIDING:
+        decoded = msgspec.msgpack.decode(msgspec.msgpack.encode({"in": [value]}))
+        for as_json in (to_json, to_faithful_json):
+            written = as_json(decoded)
+            assert written is not None
+            assert json.loads(written, object_pairs_hook=list) == [("in", [list(kept.items())])]
+
+
+    written = to_faithful_json({math.nan: 1, float("nan"): 2, "nan": 3})
+    assert written is not None and json.loads(written) == {"nan": 1, "nan (float)": 2, "nan (str)": 3}
+
+
+COLLIDING: list[tuple[dict[Any, Any], dict[str, Any]]] = [
+    ({True: "bool", "true": "text"}, {"true": "bool", "true (str)": "text"}),
+    ({"null": "text", None: "none"}, {"null": "text", "null (NoneType)": "none"}),
+    ({1: "int", "1": "text"}, {"1": "int", "1 (str)": "text"}),
+    ({"1": "text", 1: "int"}, {"1": "text", "1 (int)": "int"}),
+    ({-7: "int", "-7": "text", "-7 (str)": "more"}, {"-7": "int", "-7 (str)": "text", "-7 (str) (str)": "more"}),
+    ({1.5: "float", "1.5": "text"}, {"1.5": "float", "1.5 (str)": "text"}),
+    ({1: "alone", "a": '"1": in a text'}, {"1": "alone", "a": '"1": in a text'}),
+    ({"1": "alone"}, {"1": "alone"}),
+]
+
+
+def test_keys_of_one_text_are_kept_at_any_depth_that_python_can_walk() -> None:
+    value: Any = {1: "int", "1": "text"}
+    for _ in range(900):
+        value = [value]
+    written = to_json(value)
+    assert written is not None and written.count('"int"') == 1
+
+
 def test_dates_and_times_inside_a_value_are_iso_text() -> None:
     assert to_faithful_json([date(2024, 5, 6), INSTANT]) == '["2024-05-06","2024-05-06T07:08:09.123456+00:00"]'
 
