@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - before any TracerProvider, see below
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,6 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from .collector import Collector
+
+# After a fork, a provider of the SDK uses a ThreadPoolExecutor in the child at once. Handlers run in their order: one
+# that is older than this import would wait, for ever, for the lock that this module's own handler has yet to free.
 
 # Where the plugin is not installed there is nothing to test; what it needs is not there either.
 collect_ignore_glob = ["*"] if find_spec("hush_otel") is None else []
