@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hush_core.plugins.host import PluginHost
     from hush_core.plugins.registration import Registration
 
+
 class Destination(msgspec.Struct):
     """A tracer by its name: one line of `hush tracers`, whatever number of configurations it has had."""
 

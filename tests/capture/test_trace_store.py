@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from canary import CANARY
 
 from hush_core.background.supervisor import get_background, shutdown_background
 from hush_core.errors import UnknownRequestError
@@ -94,9 +95,9 @@ def test_what_is_inserted_is_in_the_database_after_sync() -> None:
 
 def test_the_secrets_of_an_engines_own_tracer_are_kept_apart_from_the_database(tmp_path: Path) -> None:
     store = get_store()
-    store.mark_request_complete("r", "LocalTracer", {"url": "http://x", "api_key": "sk-very-secret"})
+    store.mark_request_complete("r", "LocalTracer", {"url": "http://x", "api_key": CANARY})
     assert store.sync(10)
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and b"sk-very-secret" in path.read_bytes()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
     assert [path.parent.name for path in files] == ["secrets"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
 

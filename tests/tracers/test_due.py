@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from canary import CANARY
 
 from hush_core import BaseTracer, LocalTracer, get_store
 from hush_core.model import LOCAL_TARGET
 from hush_core.secret import resolve, secrets_folder
 from hush_core.tracers.fan_out import FanOutTracer
 
-SECRET = "hunter2-is-a-secret"
+SECRET = CANARY
 
 
 class KeyTracer(BaseTracer):

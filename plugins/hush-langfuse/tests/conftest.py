@@ -14,7 +14,7 @@ from hush_langfuse.tracer import LangfuseTracer
 
 from .langfuse_server import LangfuseServer
 
-SECRET = "sk-lf-0d6e7f1a-secret"
+SECRET = "sk-canary-5f0c8e21b7d94a36c1e8f072"  # tests/support/canary.py: looked for after each test
 PUBLIC = "pk-lf-5b1c2d3e-public"
 
 
