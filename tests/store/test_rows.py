@@ -218,7 +218,6 @@ def test_keys_of_one_text_are_both_kept() -> None:
             assert written is not None
             assert json.loads(written, object_pairs_hook=list) == [("in", [list(kept.items())])]
 
-
     written = to_faithful_json({math.nan: 1, float("nan"): 2, "nan": 3})
     assert written is not None and json.loads(written) == {"nan": 1, "nan (float)": 2, "nan (str)": 3}
 
