@@ -277,7 +277,7 @@ def _parts(spans: list[Span]) -> Iterator[list[Span]]:
     part: list[Span] = []
     size = 0
     for span in spans:
-        more = 500 + sum(100 + len(each["value"].get("stringValue", "")) for each in span["attributes"])
+        more = 500 + sum(100 + len(each["value"].get("stringValue", "").encode()) for each in span["attributes"])
         if part and size + more > _EXPORT_BYTES:
             yield part
             part, size = [], 0
@@ -299,6 +299,6 @@ def _rejected(partial: Any, count: int) -> str | None:
     if rejected == "0":
         return said or None
     note = f"{rejected} of {count} spans were refused: {said or 'no reason given'}"
-    if rejected == str(count):
+    if rejected.isdigit() and int(rejected) >= count:
         raise PermanentFlushError(note)
     return note

@@ -56,7 +56,7 @@ def to_spans(request: FlushData, labels: Labels) -> list[Span]:
         nodes = request["nodes"] or [_only_node(request)]
         known = {node["span_id"] for node in nodes}
         return [_Mapped(request, node, node["parent_span_id"] in known, trace, labels).span() for node in nodes]
-    except (RecursionError, TypeError, ValueError) as problem:
+    except Exception as problem:  # what odd values do, it will do again; and it is no other request's of the batch
         said = f"{type(problem).__name__}: {problem}"
         raise PermanentFlushError(f"request {request['request_id']} cannot be made a trace: {said}") from problem
 
@@ -256,7 +256,7 @@ class _Mapped(NamedTuple):
             name.OBSERVATION_USAGE_DETAILS: as_json(usage) if usage else None,
             name.OBSERVATION_COST_DETAILS: None if cost is None else as_json({"total": cost}),
             name.OBSERVATION_COMPLETION_START_TIME: (
-                None if waited_ms is None else as_json(_iso(start_ns + int(waited_ms * 1e6)))
+                None if waited_ms is None or (at := _iso(start_ns + int(waited_ms * 1e6))) is None else as_json(at)
             ),
             name.OBSERVATION_MODEL_PARAMETERS: self._parameters(),
             name.OBSERVATION_PROMPT_NAME: prompt.get("name") if isinstance(prompt.get("name"), str) else None,
@@ -291,7 +291,7 @@ class _Mapped(NamedTuple):
         about = {key: value for key, value in about.items() if value is not None and value != "code"}
         encoded = {key: self._value(value) for key, value in own.items() if value is not None}
         attributes = {shorten(f"{name.OBSERVATION_METADATA}.{key}", 1_000): text for key, text in encoded.items()}
-        if len(attributes) > _KEYS_MAX or sum(map(len, encoded.values())) > 1_000_000:
+        if len(attributes) > _KEYS_MAX or sum(len(text.encode()) for text in encoded.values()) > 1_000_000:
             attributes = {name.OBSERVATION_METADATA: as_json(own)}
         if about:
             attributes[f"{name.OBSERVATION_METADATA}.{'hush_node' if 'hush' in own else 'hush'}"] = as_json(about)
@@ -329,8 +329,12 @@ def _to_ns(time: str | None) -> int | None:
     return ((past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds) * 1000
 
 
-def _iso(ns: int) -> str:
-    when = _EPOCH + timedelta(microseconds=ns // 1000)
+def _iso(ns: int) -> str | None:
+    """The time as ISO 8601 text; None where it is beyond what a calendar holds."""
+    try:
+        when = _EPOCH + timedelta(microseconds=ns // 1000)
+    except OverflowError:
+        return None
     return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

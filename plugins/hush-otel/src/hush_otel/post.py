@@ -194,8 +194,10 @@ def _exchange(
     connected: socket.socket, deadline: Deadline, url: str, body: bytes, headers: Mapping[str, str]
 ) -> Answer:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-    connection.default_port = 443 if parts.scheme == "https" else 80  # which Host does not name
+    usual = 443 if parts.scheme == "https" else 80
+    # With its port, or it would be looked for in the host: an IPv6 address is full of colons.
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or usual)
+    connection.default_port = usual  # which Host does not name
     bounded = _Bounded(connected, deadline)
     connection.sock = cast(Any, bounded)
     path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"

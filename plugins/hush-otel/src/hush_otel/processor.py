@@ -117,10 +117,10 @@ class HushSpanProcessor(SpanProcessor):
         self._known[context.span_id] = known
         fields = self._fields(span, known.is_first, None)
         known.name = fields["node_name"]
-        known.inputs = fields.get("input_data")
         if known.is_first:
             self._start(request, span, fields)
         self._store.begin_span(**known.identity, **fields)
+        known.inputs = fields.get("input_data")  # now that the start has said it
 
     def _fields(self, span: ReadableSpan, is_first: bool, name: str | None) -> dict[str, Any]:
         """What there is to say of a span; at least that it was there."""
@@ -128,7 +128,10 @@ class HushSpanProcessor(SpanProcessor):
             return to_fields(span, is_first=is_first, name=name)
         except Exception as problem:
             self._contain(problem, "reading the attributes of a span")
-            return {"node_name": name or span.name, "start_time": span.start_time, "end_time": span.end_time}
+            least = {"node_name": name or span.name, "start_time": span.start_time, "end_time": span.end_time}
+            if span.status.status_code is StatusCode.ERROR:
+                least |= {"error": span.status.description or "error", "level": "ERROR"}
+            return least
 
     def _start(self, request: _Request, span: Span, fields: dict[str, Any]) -> None:
         """The first span of a request has begun."""
