@@ -398,6 +398,7 @@ _LOADED_LATER: Final = (
     "hush_core.capture.mask",
     "hush_core.capture.snapshot",
     "hush_core.config",
+    "hush_core.secret",
     "subprocess",
     "tokenize",
     "traceback",

@@ -7,6 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
@@ -16,9 +17,7 @@ from hush_core.capture.trace import Trace
 from hush_core.errors import ConfigError
 from hush_core.interrupt import is_interrupt
 from hush_core.model import COMPLETED, FAILED
-from hush_core.secret import NOTE_USE_S, redacted, seal, sealed_in, secrets_folder, withhold
 from hush_core.store.trace_store import get_store
-from hush_core.tracers.legacy import record_legacy_traces
 
 if TYPE_CHECKING:
     from hush_core.store.trace_store import TraceStore
@@ -34,12 +33,12 @@ class _Recorded(NamedTuple):
     text: bytes  #: what it was made of
     sealed: dict[str, Any]
     files: list[str]  #: that hold its secrets
-    at: float
+    until: float  #: time.monotonic(), when to seal again, which notes that the files are in use
 
     def is_kept(self) -> bool:
         """Whether nobody has deleted the files, and nobody will: `seal` notes that they are in use."""
         # Asked for each request: this is three times as fast as `os.stat`, and most have no file.
-        return all(os.access(file, os.F_OK) for file in self.files) and time.monotonic() - self.at < NOTE_USE_S
+        return all(os.access(file, os.F_OK) for file in self.files) and time.monotonic() < self.until
 
 
 class BaseTracer(ABC):
@@ -63,6 +62,8 @@ class BaseTracer(ABC):
 
     def __init__(self, tags: list[str] | None = None) -> None:
         self._tags = list(tags or ())
+        # Loaded now, and not with this module: a signal handler that traces while it is loaded would meet half of it.
+        import_module("hush_core.secret")
 
     @property
     def tags(self) -> list[str]:
@@ -132,6 +133,8 @@ class BaseTracer(ABC):
             store = state._trace_store if state.has_trace_store else None
             if store is None:
                 store = get_store()
+                from hush_core.tracers.legacy import record_legacy_traces
+
                 record_legacy_traces(store, workflow_name, state)
         except Exception as problem:
             if is_interrupt(problem):
@@ -193,23 +196,27 @@ class BaseTracer(ABC):
         known = self._recorded
         if known is not None and (known.db_path, known.text) == (db_path, text) and known.is_kept():
             return known.sealed
-        folder = secrets_folder(db_path)
+        from hush_core import secret
+
+        folder = secret.secrets_folder(db_path)
         try:
-            sealed = seal(config, folder, self.secret_options)
+            sealed = secret.seal(config, folder, self.secret_options)
         except OSError as problem:
             if is_interrupt(problem):
                 raise
             _report(problem, f"keeping the secrets of {self!r} (what is recorded meanwhile cannot be delivered)")
-            return withhold(config, self.secret_options)
-        files = [str(folder / name) for name in sealed_in(msgspec.json.encode(sealed).decode())]
-        self._recorded = _Recorded(db_path, text, sealed, files, time.monotonic())
+            return secret.withhold(config, self.secret_options)
+        files = [str(folder / name) for name in secret.sealed_in(msgspec.json.encode(sealed).decode())]
+        self._recorded = _Recorded(db_path, text, sealed, files, time.monotonic() + secret.NOTE_USE_S)
         return sealed
 
     def _without_secrets(self, problem: Exception) -> Exception:
         """A problem that may be told: what a tracer says of itself may quote its key."""
         kind = type(problem).__name__
         try:
-            said = redacted(str(problem), vars(self), self.secret_options)
+            from hush_core import secret
+
+            said = secret.redacted(str(problem), vars(self), self.secret_options)
             return problem if said == str(problem) else ConfigError(f"{kind}: {said}")
         except Exception as unreadable:  # it has no text, or the tracer holds what cannot be looked through
             if is_interrupt(unreadable):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hush_core.errors import ConfigError, HushError, closest
-from hush_core.secret import malformed_reference, redacted
 from hush_core.tracers.base import BaseTracer
 from hush_core.tracers.fan_out import FanOutTracer
 
@@ -147,6 +146,8 @@ class _Asked(NamedTuple):
         except HushError:
             raise
         except Exception as problem:
+            from hush_core.secret import redacted
+
             said = f"{type(problem).__name__}: {problem}"
             safe = redacted(said, options, kind.secret_options)
             error = self.error(None, f"{kind.__name__} cannot be made of this: {safe}")
@@ -154,6 +155,7 @@ class _Asked(NamedTuple):
 
     def _check(self, kind: type[BaseTracer], options: Mapping[str, Any]) -> None:
         from hush_core.config import TRACER_KEYS
+        from hush_core.secret import malformed_reference
 
         parameters = inspect.signature(kind).parameters.values()
         named = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]

@@ -97,7 +97,7 @@ def test_sealing_happens_once_for_as_long_as_the_configuration_stays(
 ) -> None:
     tracer = KeyTracer()
     first = due(tracer, tmp_path)
-    monkeypatch.setattr("hush_core.tracers.base.seal", lambda *_: {"sealed": "again"})
+    monkeypatch.setattr("hush_core.secret.seal", lambda *_: {"sealed": "again"})
     assert due(tracer, tmp_path) == first
     tracer.config["timeout_s"] = 9.0
     assert due(tracer, tmp_path)[2] == {"sealed": "again"}
@@ -117,11 +117,11 @@ def test_a_secret_whose_file_was_deleted_is_kept_again(tmp_path: Path) -> None:
 
 
 def test_a_tracer_in_use_has_its_secrets_noted_as_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hush_core.secret.NOTE_USE_S", 0.0)
     tracer = KeyTracer()
     first = due(tracer, tmp_path)
     [sealed] = [path for path in secrets_folder(tmp_path / "traces.db").iterdir() if path.name != "key"]
     os.utime(sealed, (1, 1))
-    monkeypatch.setattr("hush_core.tracers.base.NOTE_USE_S", 0.0)
     assert due(tracer, tmp_path) == first
     assert sealed.stat().st_mtime > 1
 
