@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -129,11 +131,13 @@ def agent(collector: Collector, tmp_path: Path) -> Iterator[Agent]:
         "--disable-batching",
     ]
     log = tmp_path / "rotel.log"
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+    # It is linked with the shared library of its wheel's Python, which the system's linker knows of few builds.
+    environment = {**os.environ, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""}
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as process:
         try:
             wait_until(lambda: process.poll() is not None or all(map(listens, (http, grpc))), "rotel to listen")
             if process.poll() is not None and "libpython" in log.read_text():
-                # It is linked with the shared library of its wheel's Python, which many a build of Python lacks.
+                # This Python was built without one.
                 pytest.skip(f"rotel does not run here: {log.read_text().strip()}")
             assert process.poll() is None, log.read_text()
             yield Agent(
