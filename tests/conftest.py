@@ -48,6 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The crash tests first: they take longest, and fork by the hundred a process that other tests make larger."""
+    items.sort(key=lambda item: CHECKOUT / "tests" / "crash" not in item.path.parents)
+
+
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     """How many random kills a crash test makes."""

@@ -122,6 +122,7 @@ class Journal:
         self._closed: Segment | None = None  # the last one, until there is a next: its header still takes counts
         self._deleted: list[Segment] = []  # left because somebody deleted them; a writer may be reading them still
         self._again: deque[tuple[bytes, int]] = deque()  # payload and sequence of what was in them and is not stored
+        self._is_appending_again = False
         self._again_at = Position(-1, 0)  # behind the last such record, in the segment that it was appended to again
         self._number = -1
         self._header: SegmentHeader | None = None
@@ -208,6 +209,7 @@ class Journal:
             if self._segment is not None:
                 try:
                     self._segment.write(frame)
+                    self._install()  # what opened it may have been interrupted before it did this
                     return
                 except ValueError as problem:
                     if is_interrupt(problem):
@@ -258,32 +260,36 @@ class Journal:
             return b""
 
     def _leave_segment(self) -> None:
-        """Close the present segment. A signal handler may record, and so open the next, between any two steps."""
+        """Close the present segment, which it is until nothing is left to do: whoever comes next begins here again.
+
+        A signal handler may record, and so open the next, or raise between any two steps.
+        """
         segment = self._segment
         if segment is None:
             return
         segment.close_to_writers()  # first: from the moment that there is a next segment, this one must be final
-        if self._segment is not segment:  # a signal handler recorded meanwhile, and has left it
-            return
-        self._segment = None
-        self._install()
-        if segment.is_deleted():
-            self._deleted.append(segment)
-            self._needs_origin = True  # the database may have been deleted with it
         try:
             if self._power_safe:
                 segment.sync()
-        except OSError as problem:  # the records are in memory still, and the next segment can take more
+        except (OSError, ValueError) as problem:  # the records are in memory still, and the next segment can take more
             if is_interrupt(problem):
                 raise
-            self._report(problem, "syncing a full journal segment to the disk")
-        finally:
-            self._let_go_of(segment)
+            if self._segment is segment:  # else a handler has left it meanwhile, and closed what was to be synced
+                self._report(problem, "syncing a full journal segment to the disk")
+        deleted = segment.is_deleted()
+        if self._segment is not segment:  # a signal handler recorded meanwhile, and has left it
+            return
+        if deleted and segment not in self._deleted:
+            self._needs_origin = True  # the database may have been deleted with it
+            self._deleted.append(segment)
+        self._let_go_of(segment)
+        self._segment = None
+        self._install()
 
     def _let_go_of(self, newly_closed: Segment | None) -> None:
         """Give up the segment that was closed before."""
         closed, self._closed = self._closed, newly_closed
-        if closed is not None and closed not in self._deleted:
+        if closed is not None and closed is not newly_closed and closed not in self._deleted:
             closed.release()
 
     def _append_again(self, present: Segment) -> None:
@@ -299,14 +305,16 @@ class Journal:
                     self._again += frames(segment.unstored())
                 self._deleted.remove(segment)
                 segment.release()
-            while self._again:
-                record = self._again.popleft()  # first: a signal handler may come here meanwhile
-                try:
-                    self._put(*record)
-                except BaseException:
-                    self._again.appendleft(record)
-                    raise
-                self._again_at = self.position()
+            if self._is_appending_again:  # this is a signal handler in the middle of that
+                return
+            self._is_appending_again = True
+            try:
+                while self._again:
+                    self._put(*self._again[0])
+                    self._again.popleft()  # only then: an interrupt may be raised anywhere, and must not lose it
+                    self._again_at = self.position()
+            finally:
+                self._is_appending_again = False
 
     def _fail(self, problem: OSError) -> None:
         """The disk refused. Count the record; look at the disk again after a while, not for every record."""
@@ -357,6 +365,11 @@ class Journal:
         """
         segment = self._segment
         try:
+            if segment is None and (self._deleted or self._again):  # to open one failed, or was interrupted
+                with self._lock:
+                    if self._segment is None:
+                        self._roll(0)
+                segment = self._segment
             if segment is None:
                 if at_once:
                     self._ring()
@@ -428,8 +441,8 @@ class Journal:
             segment = self._segment
             if self._deleted or self._again:
                 return False
-            if segment is None:
-                return self._number < 0
+            if segment is None or segment.is_closed():  # the disk gave no next one, or that was interrupted
+                return _is_stored_whole(segment or self._closed)
             position = max(position, self._again_at)
             stored = stored_offset(segment)
             return stored > 0 if segment.number > position.segment else stored >= position.offset
@@ -456,6 +469,18 @@ class Journal:
 
 def _frame(payload: bytes, sequence: int) -> bytes:
     return FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
+
+
+def _is_stored_whole(closed: Segment | None) -> bool:
+    """Whether the writer has begun a segment that takes no frame any more, and none is behind what it has stored."""
+    if closed is None:
+        return True
+    try:
+        return stored_offset(closed) > 0 and not frames(closed.unstored())
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
+        return False
 
 
 def _no_segment(frame: bytes) -> None:

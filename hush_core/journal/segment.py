@@ -44,6 +44,7 @@ class Segment(Protocol):
 
     def write(self, frame: bytes, /) -> object: ...
     def close_to_writers(self) -> None: ...
+    def is_closed(self) -> bool: ...
     def position(self) -> int: ...
     def is_deleted(self) -> bool: ...
     def unstored(self) -> bytes: ...
@@ -83,7 +84,9 @@ class _SegmentFile:
             return False
 
     def unstored(self) -> bytes:
-        """The bytes behind what the writer has stored."""
+        """The bytes behind what the writer has stored. Raises OSError if they cannot be read."""
+        if not self._has_descriptor():
+            raise OSError(errno.EBADF, "the app has closed the journal's descriptor")
         start = max(stored_offset(self), HEADER_BYTES)
         return self._files.read(self.fd, max(self._files.size(self.fd) - start, 0), start)
 
@@ -124,6 +127,10 @@ class MappedSegment(_SegmentFile):
         self._mapping.seek(0, os.SEEK_END)
         if end < self._mapping.tell():  # else it was closed before
             self._mapping[ENDED_AT : ENDED_AT + _U32.size] = _U32.pack(end)
+
+    def is_closed(self) -> bool:
+        """Whether it takes no frame any more. Then `position` is no place behind its last one."""
+        return self._mapping.tell() >= len(self._mapping)
 
     def disown(self) -> None:
         """In a forked child: the file is the parent's. As `close_to_writers`, for this process alone."""
@@ -187,6 +194,10 @@ class PlainSegment(_SegmentFile):
             except OSError as problem:  # it serves to tell damage, later; the disk may be what is wrong
                 if is_interrupt(problem):
                     raise
+
+    def is_closed(self) -> bool:
+        """Whether it takes no frame any more."""
+        return self._limit == 0
 
     def disown(self) -> None:
         """In a forked child: the file is the parent's. Takes no lock, which a thread of the parent may have held."""

@@ -6,6 +6,7 @@ processor for it. What it took by the clock, among the other tests, is printed (
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -28,10 +29,18 @@ RUNS = 5
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("large") / "traces.db"
-    fill(path, REQUESTS)
-    path.chmod(0o600)
-    return path
+    """Made once, by the first of the test processes that wants it; no command changes it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "large"
+    with (shared / "large.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp("unfinished")
+            fill(unfinished / "traces.db", REQUESTS)
+            (unfinished / "traces.db").chmod(0o600)
+            unfinished.rename(folder)
+    return folder / "traces.db"
 
 
 @pytest.fixture(autouse=True)

@@ -143,9 +143,8 @@ def log_of(database: Path) -> Path:
 
 
 def drain(database: Path) -> None:
-    """Have a fresh writer store everything that is in the journals, and end."""
-    errors = database.with_suffix(".drain-errors")
-    assert Child(lambda: run_writer(database), errors).wait(), "the writer was killed"
+    """Have a fresh writer store everything that is in the journals, and end. In this process: a fork costs more."""
+    run_writer(database)
     if log_of(database).exists():
         print(log_of(database).read_text())  # shown if the test fails
 

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +21,17 @@ from hush_core.background.supervisor import control, get_background, journal_dir
 
 from . import disks
 from .children import Child
-from .history import check_whole, expected, history, stored, totals
+from .history import Record, check_whole, expected, history, stored, totals
 
 pytestmark = pytest.mark.usefixtures("mounts")
 
 MB: Final = 1 << 20
-RECORDS: Final = history(1500, (4000,))
+
+
+@cache
+def records() -> list[Record]:
+    """Made in the child that wants them: 20 MB here would slow every fork of every test."""
+    return history(1500, (4000,))
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ class App:
         """Record what is next. Whether the last of it was kept."""
         for _ in range(times):
             before = self.background.dropped
-            self.background.append(RECORDS[self._next].payload)
+            self.background.append(records()[self._next].payload)
             if self.background.dropped == before:
                 self.kept.append(self._next)
             self._next += 1
@@ -76,7 +82,7 @@ def check(database: Path, account: Path, reason: str) -> None:
     answer = control(database, {"verb": "drain", "timeout_s": 10}, timeout=40)
     assert answer["drained"], answer
     check_whole(database)
-    assert stored(database) == expected([RECORDS[index] for index in kept])
+    assert stored(database) == expected([records()[index] for index in kept])
     assert dropped.keys() == {reason}
     assert totals(database) == {"records_stored": len(kept), f"dropped:{reason}": dropped[reason]}
     assert len(reports) == 1, reports

@@ -12,6 +12,8 @@ import pytest
 from interrupting import Interrupt, Timeout
 
 from hush_core.journal import appender
+from hush_core.journal.appender import Journal
+from hush_core.journal.format import FRAME_HEADER_BYTES, HEADER_BYTES, STORED_AT, frames
 from hush_core.system import Files
 from tests.journal.conftest import Journals
 
@@ -34,7 +36,7 @@ def delete(journals: Journals) -> None:
         for segment in filter(None, (journal._segment, journal._closed)):
             segment.release()
     journals._opened.clear()
-    for path in journals.directory.iterdir():
+    for path in journals.directory.glob("*"):  # there may be no folder yet
         path.unlink()
 
 
@@ -63,6 +65,58 @@ def test_what_a_handler_raises_at_any_instant_of_an_append_goes_on_and_so_does_t
         assert found[-1] == b"after"
         assert journal.dropped == {}
         assert journals.reports == []
+        delete(journals)
+        return interrupt.came
+
+    assert next(n for n in count() if not interrupted_at(n)) > 60
+
+
+def publish_all_as_stored(journals: Journals, journal: Journal) -> None:
+    """What the writer does when it has stored everything that is there."""
+    for path in journals.segments(of=journal):
+        content = path.read_bytes()
+        end = HEADER_BYTES + sum(FRAME_HEADER_BYTES + len(payload) for payload, _ in frames(content[HEADER_BYTES:]))
+        with path.open("r+b") as file:
+            file.seek(STORED_AT)
+            file.write(end.to_bytes(8, "little"))
+
+
+def test_what_was_recorded_before_an_interrupt_can_be_waited_for_though_nothing_comes_after_it(
+    journals: Journals, kind: type[Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender, "SEGMENT_BYTES", (4096, 4096, 4096))
+
+    def interrupted_at(n: int) -> bool:
+        journal = journals.open(kind(), power_safe=True)
+        returned = 0
+        with Interrupt(n, Timeout) as interrupt, contextlib.suppress(Timeout):
+            for number in range(6):
+                journal.append(b"%d %s" % (number, b"x" * 1000))
+                returned += 1
+        found = journals.records(of=journal)
+        assert len(found) >= returned
+        assert not (found and journal.is_stored(journal.position())), "nobody has stored anything yet"
+        publish_all_as_stored(journals, journal)
+        assert journal.is_stored(journal.position()), "whoever waits for it would wait for ever"
+        delete(journals)
+        return interrupt.came
+
+    assert next(n for n in count() if not interrupted_at(n)) > 60
+
+
+def test_what_was_in_a_deleted_segment_is_appended_again_though_the_next_one_was_interrupted(
+    journals: Journals, kind: type[Files]
+) -> None:
+    def interrupted_at(n: int) -> bool:
+        journal = journals.open(kind())
+        records = [b"one", b"two", b"three"]
+        for record in records:
+            journal.append(record)
+        journals.segments(of=journal)[0].unlink()
+        with Interrupt(n, Timeout) as interrupt, contextlib.suppress(Timeout):
+            journal.tend(at_once=True)
+        journal.tend(at_once=True)
+        assert sorted(set(journals.records(of=journal))) == sorted(records), "a record was lost"
         delete(journals)
         return interrupt.came
 

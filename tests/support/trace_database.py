@@ -116,62 +116,76 @@ class TraceDatabase:
 
 
 def fill(path: Path, requests: int, nodes_each: int = 3) -> None:
-    """Make a database of many requests as a service leaves it: a few workflows, users, tags, errors."""
+    """Make a database of many requests as a service leaves it: a few workflows, users, tags, errors.
+
+    Row by row: a process that has held them all stays large, and makes each fork of a later test slow.
+    """
     with_rows = sqlite3.connect(path)
     open_database(path).close()
     with_rows.execute("PRAGMA synchronous = OFF")
-    request_rows, tag_rows, node_rows, payload_rows = [], [], [], []
-    for number in range(1, requests + 1):
-        status = "failed" if number % 50 == 0 else "interrupted" if number % 997 == 0 else "completed"
-        tags = ["prod", *(["vip"] if number % 100 == 0 else []), *(["once"] if number == requests // 2 else [])]
-        start_ns = NOON_NS + number * 1000 * MS
-        row = (
-            number, f"{number * 2654435761 % 2**32:08x}-{number:08d}", f"flow-{number % 7}", f"user-{number % 1000}",
-            f"session-{number % 5000}", status, start_ns, start_ns + 250 * MS, None, json.dumps(tags), nodes_each,
-            int(status == "failed"), 100, 20, 120, 0.001, start_ns,
-        )  # fmt: skip
-        request_rows.append(row)
-        tag_rows += [(tag, number) for tag in tags]
-        for at in range(nodes_each):
-            node = (number - 1) * nodes_each + at + 1
-            parent = "flow" if at else None
-            name = f"step-{at}" if at else "flow"
-            took_ms = 10.0 + node * 7919 % 1000
-            calls = ("gpt-4o", 100, 20, 120, 0.001) if at == nodes_each - 1 else (None,) * 5
-            end_ns = start_ns + int((at + took_ms) * MS)
-            node_rows.append((node, number, name, parent, at, "ok", start_ns + at * MS, end_ns, took_ms, *calls))
-            payload_rows.append((node, json.dumps({"question": "why " * 20}), json.dumps({"answer": "because " * 20})))
-    marks = ", ".join("?" * len(REQUEST_COLUMNS))
+    numbers = range(1, requests + 1)
+    node_columns = (
+        "id", "request", "node_name", "parent_name", "execution_order", "status", "start_ns", "end_ns", "duration_ms",
+        "model", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd",
+    )  # fmt: skip
     with with_rows:
-        with_rows.executemany(f"INSERT INTO request ({', '.join(REQUEST_COLUMNS)}) VALUES ({marks})", request_rows)
-        with_rows.executemany("INSERT INTO request_tag (tag, request) VALUES (?, ?)", tag_rows)
-        with_rows.executemany(
-            "INSERT INTO node (id, request, node_name, parent_name, execution_order, status, start_ns, end_ns,"
-            " duration_ms, model, prompt_tokens, completion_tokens, total_tokens, cost_usd)"
-            f" VALUES ({', '.join('?' * 14)})",
-            node_rows,
-        )
-        with_rows.execute(
-            "INSERT INTO tracer (id, tracer_name, tracer_type, sent) VALUES (1, 'LocalTracer', 'LocalTracer', ?)",
-            (len(request_rows),),
-        )
-        with_rows.executemany(
-            "INSERT INTO delivery (request, tracer, status, due_ns) VALUES (?, 1, 'flushed', 0)",
-            [(row[0],) for row in request_rows],
-        )
+        _insert_many(with_rows, "request", REQUEST_COLUMNS, (_request(n, requests, nodes_each) for n in numbers))
+        tags = ((tag, number) for number in numbers for tag in _tags(number, requests))
+        _insert_many(with_rows, "request_tag", ("tag", "request"), tags)
+        nodes = (_node(number, at, nodes_each) for number in numbers for at in range(nodes_each))
+        _insert_many(with_rows, "node", node_columns, nodes)
+        _insert_many(with_rows, "tracer", ("tracer_name", "tracer_type", "sent"), [("LocalTracer",) * 2 + (requests,)])
+        sent = ((number, 1, "flushed", 0) for number in numbers)
+        _insert_many(with_rows, "delivery", ("request", "tracer", "status", "due_ns"), sent)
         _fill_undelivered(with_rows, requests)
-        with_rows.executemany("INSERT INTO node_payload (node, input_data, output_data) VALUES (?, ?, ?)", payload_rows)
+        said = (json.dumps({"question": "why " * 20}), json.dumps({"answer": "because " * 20}))
+        payloads = ((node, *said) for node in range(1, requests * nodes_each + 1))
+        _insert_many(with_rows, "node_payload", ("node", "input_data", "output_data"), payloads)
     with_rows.close()
+
+
+def _insert_many(
+    connection: sqlite3.Connection, table: str, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    named = tuple(columns)
+    marks = ", ".join("?" * len(named))
+    connection.executemany(f"INSERT INTO {table} ({', '.join(named)}) VALUES ({marks})", rows)
+
+
+def _start_ns(number: int) -> int:
+    return NOON_NS + number * 1000 * MS
+
+
+def _tags(number: int, requests: int) -> list[str]:
+    return ["prod", *(["vip"] if number % 100 == 0 else []), *(["once"] if number == requests // 2 else [])]
+
+
+def _request(number: int, requests: int, nodes_each: int) -> tuple[Any, ...]:
+    status = "failed" if number % 50 == 0 else "interrupted" if number % 997 == 0 else "completed"
+    start_ns = _start_ns(number)
+    return (
+        number, f"{number * 2654435761 % 2**32:08x}-{number:08d}", f"flow-{number % 7}", f"user-{number % 1000}",
+        f"session-{number % 5000}", status, start_ns, start_ns + 250 * MS, None, json.dumps(_tags(number, requests)),
+        nodes_each, int(status == "failed"), 100, 20, 120, 0.001, start_ns,
+    )  # fmt: skip
+
+
+def _node(request: int, at: int, nodes_each: int) -> tuple[Any, ...]:
+    node = (request - 1) * nodes_each + at + 1
+    name, parent = (f"step-{at}", "flow") if at else ("flow", None)
+    took_ms = 10.0 + node * 7919 % 1000
+    start_ns = _start_ns(request)
+    calls = ("gpt-4o", 100, 20, 120, 0.001) if at == nodes_each - 1 else (None,) * 5
+    end_ns = start_ns + int((at + took_ms) * MS)
+    return (node, request, name, parent, at, "ok", start_ns + at * MS, end_ns, took_ms, *calls)
 
 
 def _fill_undelivered(connection: sqlite3.Connection, requests: int) -> None:
     """A tracer whose backend has been down for a while, after it took most and refused some."""
     connection.execute("INSERT INTO tracer (id, tracer_name, tracer_type, sent) VALUES (2, 'prod', 'MyTracer', 0)")
     states = ["flushed"] * 60 + ["skipped"] * 15 + ["failed"] * 5 + ["pending"] * 20
-    connection.executemany(
-        "INSERT INTO delivery (request, tracer, status, due_ns, next_attempt_ns) VALUES (?, 2, ?, ?, ?)",
-        [
-            (number, states[number * 100 // (requests + 1)], NOON_NS + number, NOON_NS + number * 7919 % 10**9)
-            for number in range(1, requests + 1)
-        ],
+    deliveries = (
+        (number, 2, states[number * 100 // (requests + 1)], NOON_NS + number, NOON_NS + number * 7919 % 10**9)
+        for number in range(1, requests + 1)
     )
+    _insert_many(connection, "delivery", ("request", "tracer", "status", "due_ns", "next_attempt_ns"), deliveries)
