@@ -120,9 +120,10 @@ def made_by_now() -> str:
     return "{}\n{}\n{}\n".format(sys.executable, sys.version, ENVIRONMENT)
 
 
-def run_nox(arguments: List[str]) -> int:
+def run_nox(arguments: List[str], **variables: str) -> int:
     sys.stdout.flush()
-    return subprocess.call([environment_python(), "-m", "nox", *arguments], cwd=ROOT)
+    command = [environment_python(), "-m", "nox", *arguments]
+    return subprocess.call(command, cwd=ROOT, env=dict(os.environ, **variables))
 
 
 def run_checks(arguments: List[str]) -> int:
@@ -132,7 +133,8 @@ def run_checks(arguments: List[str]) -> int:
         os.remove(stale)
     os.makedirs(RESULTS, exist_ok=True)
     sessions = ["tests"] if arguments else CHECKS
-    code = run_nox(["--report", REPORT, "-s", *sessions, "--", *arguments])
+    command = ["--report", REPORT, "-s", *sessions, "--", *arguments]
+    code = run_nox(command) if arguments else run_nox(command, SHARE_OUT_CRASHES="yes")
     counts = count_results()
     if not counts["passed"] and not counts["failed"]:
         print("No test ran: that is a failure.")

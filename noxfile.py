@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -58,6 +59,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "docs", "example", "tests"]
 
 PYTHONS = [*SUPPORTED, *([] if RUNNING in SUPPORTED else [RUNNING])]
+PRESENT = [version for version in PYTHONS if shutil.which(f"python{version}")]
 _wheels: dict[Path, Path] = {}  # project -> its wheel, built once per run of nox
 
 
@@ -89,8 +91,8 @@ def demo(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the test suites of hush and of its plugins on the built wheels, on each supported Python here."""
-    # Two workers a core: the crash tests mostly wait for the processes that they start.
-    parallel = ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+    # Three workers a core: many tests mostly wait for the processes that they start.
+    parallel = ["-n", str(3 * (os.cpu_count() or 1)), "--dist", "worksteal"]
     nothing_ran_is_well = [0, 5] if session.posargs else [0]  # what was asked for may all be in the other run
 
     names_a_path = any(Path(ROOT, argument.partition("::")[0]).exists() for argument in session.posargs)
@@ -98,10 +100,29 @@ def tests(session: nox.Session) -> None:
     def run(plugins: str) -> None:
         report = f"--junit-xml={RESULTS / f'tests-{session.python}-plugins-{plugins}.xml'}"
         # The script and not `python -m pytest`, which would put the checkout on sys.path.
-        command = ["pytest", "--installed", "-q", f"--hush-plugins={plugins}", *parallel, report, *session.posargs]
+        command = [
+            "pytest",
+            "--installed",
+            "-q",
+            f"--hush-plugins={plugins}",
+            *parallel,
+            report,
+            *share(),
+            *session.posargs,
+        ]
         if plugins == "absent" and not names_a_path:
             command.append("tests")  # else the conftest files of the plugins' own tests would be loaded, too
-        session.run(*command, success_codes=nothing_ran_is_well)
+        # Where Python may not write bytecode, each worker and each process that a test starts compiles anew.
+        session.run(*command, success_codes=nothing_ran_is_well, env={"PYTHONDONTWRITEBYTECODE": ""})
+
+    def share() -> list[str]:
+        """Where every Python takes its turn: its share of the instants at which the crash tests kill.
+
+        Which call is the n-th is the same for each of them, so together they kill at every one.
+        """
+        if "SHARE_OUT_CRASHES" not in os.environ or session.python not in PRESENT:
+            return []
+        return ["--share", str(PRESENT.index(session.python) + 1), str(len(PRESENT))]
 
     install(session, "tests")
     # An environment that is used again has them from the last time.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -27,6 +29,14 @@ settings.load_profile("hush")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hush")
     group.addoption("--kills", type=int, default=200, help="how many random kills the crash tests make (default: 200)")
+    group.addoption(
+        "--share",
+        nargs=2,
+        type=int,
+        default=(1, 1),
+        metavar=("I", "N"),
+        help="of the instants at which the crash tests kill, every N-th from the I-th on (default: 1 1, all of them)",
+    )
     group.addoption(
         "--campaign",
         nargs=2,
@@ -53,11 +63,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: CHECKOUT / "tests" / "crash" not in item.path.parents)
 
 
+class Share(NamedTuple):
+    """What one of several runs of the suite does of what they do together."""
+
+    number: int  #: from 1
+    shares: int
+
+    def instants(self) -> Iterator[int]:
+        return itertools.count(self.number, self.shares)
+
+    def of(self, times: int) -> int:
+        return times * self.number // self.shares - times * (self.number - 1) // self.shares
+
+
 @pytest.fixture
-def kills(request: pytest.FixtureRequest) -> int:
-    """How many random kills a crash test makes."""
-    count: int = request.config.getoption("--kills")
-    return count
+def share(request: pytest.FixtureRequest) -> Share:
+    return Share(*request.config.getoption("--share"))
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest, share: Share) -> int:
+    """How many random kills a crash test makes: its share of them."""
+    return share.of(request.config.getoption("--kills"))
+
+
+@pytest.fixture
+def instants(share: Share) -> Iterator[int]:
+    """The instants at which a crash test makes something happen, from 1 on: its share of them, without an end."""
+    return share.instants()
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ BUDGET_MS = 150.0
 #: The processor time of an interpreter that does nothing, where the budget was measured. A machine that is slower has
 #: more time by as much.
 BARE_MS = 10.0
-RUNS = 5
+RUNS = 3
 
 
 @pytest.fixture(scope="module")

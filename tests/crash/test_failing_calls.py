@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,16 +42,14 @@ def record_all(database: Path, files: Files, said: Acknowledgements, records: li
 @pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "plain"])
 @pytest.mark.usefixtures("small_segments")
 def test_an_app_goes_on_when_any_call_fails_and_counts_what_it_could_not_keep(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, number: int
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, number: int, instants: Iterator[int]
 ) -> None:
     monkeypatch.setattr(appender, "_RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(FusedFiles, "can_map", lambda self, directory: mapped)
     database = scratch / "traces.db"
     kept: list[Record] = []
-    dropped = at = 0
-    failed = True
-    while failed:
-        at += 1
+    dropped = 0
+    for turn, at in enumerate(instants, 1):
         records = history(8, name=f"app{at}")
         with Acknowledgements() as said:
             files = FusedFiles(Fuse(at, blow=partial(fail_with, number, said)))
@@ -61,8 +60,10 @@ def test_an_app_goes_on_when_any_call_fails_and_counts_what_it_could_not_keep(
         dropped += heard.count(DROPPED)
         assert heard.count(DROPPED) <= 1, "one failure cost more than one record"
         assert heard.count(REPORTED) <= 1
-        if at % 20 == 0 or not failed:
+        if turn % 20 == 0 or not failed:
             drain(database)
+        if not failed:
+            break
     check_whole(database)
     assert stored(database) == expected(kept)
     counts = totals(database)
@@ -92,13 +93,11 @@ def write_with_failure(database: Path, said: Acknowledgements, at: int, failing:
 
 @pytest.mark.parametrize("failing", ["files", "database"])
 @pytest.mark.usefixtures("small_segments")
-def test_a_writer_gets_over_any_call_that_fails(scratch: Path, failing: str) -> None:
+def test_a_writer_gets_over_any_call_that_fails(scratch: Path, failing: str, instants: Iterator[int]) -> None:
     template = scratch / "template"
     template.mkdir()
     Child(partial(record_all, template / "traces.db", Files(), Acknowledgements(), RECORDS), scratch / "errors").wait()
-    at, failed = 0, True
-    while failed:
-        at += 1
+    for at in instants:
         folder = scratch / f"copy-{at}"
         shutil.copytree(template, folder)
         database = folder / "traces.db"
@@ -111,4 +110,6 @@ def test_a_writer_gets_over_any_call_that_fails(scratch: Path, failing: str) -> 
         assert stored(database) == expected(RECORDS)
         assert totals(database) == {"records_stored": len(RECORDS)}
         shutil.rmtree(folder)
+        if not failed:
+            break
     assert at > 20

@@ -64,6 +64,14 @@ class Disk(Files):
                 self._names = {path.name: path.stat().st_ino for path in directory.glob("*.segment")}
                 self.keep_image()
 
+    def rename(self, old: Path, new: Path) -> None:
+        with self._lock:  # no name comes or goes while an image is made
+            super().rename(old, new)
+
+    def unlink(self, path: Path) -> None:
+        with self._lock:
+            super().unlink(path)
+
     def connect(self, path: Path) -> Any:
         return _Connection(open_database(path), self)
 

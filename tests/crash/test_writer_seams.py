@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -55,14 +55,14 @@ def record(database: Path, records: list[Record]) -> None:
 
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
 @pytest.mark.usefixtures("small_segments")
-def test_a_writer_killed_at_any_call_loses_nothing_and_doubles_nothing(scratch: Path, when: str) -> None:
+def test_a_writer_killed_at_any_call_loses_nothing_and_doubles_nothing(
+    scratch: Path, when: str, instants: Iterator[int]
+) -> None:
     template = scratch / "template"
     template.mkdir()
     for records in HISTORIES:
         Child(partial(record, template / "traces.db", records), scratch / "errors").wait()
-    at, finished = 0, False
-    while not finished:
-        at += 1
+    for at in instants:
         folder = scratch / "copy"
         shutil.copytree(template, folder)
         database = folder / "traces.db"
@@ -71,6 +71,8 @@ def test_a_writer_killed_at_any_call_loses_nothing_and_doubles_nothing(scratch: 
         drain(database)
         check(database, HISTORIES, dropped={DROPPED * len(HISTORIES)})
         shutil.rmtree(folder)
+        if finished:
+            break
     assert at > 50
 
 
@@ -81,16 +83,16 @@ def prune_all(database: Path, fuse: Fuse) -> None:
 
 
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
-def test_a_writer_killed_while_it_prunes_deletes_whole_requests_and_counts_each_once(scratch: Path, when: str) -> None:
+def test_a_writer_killed_while_it_prunes_deletes_whole_requests_and_counts_each_once(
+    scratch: Path, when: str, instants: Iterator[int]
+) -> None:
     template = scratch / "template.db"
     records = history(120)
     Child(partial(record, template, records), scratch / "errors").wait()
     drain(template)
     database = scratch / "traces.db"
     journal_directory(database).mkdir()
-    at, finished = 0, False
-    while not finished:
-        at += 1
+    for at in instants:
         shutil.copy(template, database)
         finished = Child(partial(prune_all, database, Fuse(at, when)), scratch / "errors").wait()
         print(f"killed {when} call {at}")
@@ -103,6 +105,8 @@ def test_a_writer_killed_while_it_prunes_deletes_whole_requests_and_counts_each_
         assert (counts["requests_pruned"], counts["nodes_pruned"]) == (120, 240)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{database}{suffix}").unlink(missing_ok=True)
+        if finished:
+            break
     assert at > 10
 
 
@@ -127,10 +131,10 @@ def record_and_stay(database: Path, acknowledgements: Acknowledgements) -> None:
 
 
 @pytest.mark.usefixtures("small_segments")
-def test_a_writer_killed_at_any_call_beside_a_live_app_loses_nothing_and_doubles_nothing(scratch: Path) -> None:
-    at, finished = 0, False
-    while not finished:
-        at += 1
+def test_a_writer_killed_at_any_call_beside_a_live_app_loses_nothing_and_doubles_nothing(
+    scratch: Path, instants: Iterator[int]
+) -> None:
+    for at in instants:
         database = scratch / f"{at}.db"
         with Acknowledgements() as said:
             app = Child(partial(record_and_stay, database, said), scratch / "app-errors")
@@ -144,4 +148,6 @@ def test_a_writer_killed_at_any_call_beside_a_live_app_loses_nothing_and_doubles
             drain(database)
             dropped = {DROPPED} if ALL_DROPPED in said.listen() else range(DROPPED + 1)
         check(database, [LIVE], dropped=dropped)
+        if finished:
+            break
     assert at > 50

@@ -8,10 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from ..conftest import Share
 
 CHECKOUT = Path(__file__).parents[2]
 PASSED = '<testsuites><testsuite tests="5" failures="0" errors="0" skipped="1"/></testsuites>'
@@ -104,7 +107,7 @@ def test_a_session_that_ended_before_its_results_is_an_error(dev: ModuleType) ->
 def test_nothing_that_ran_is_a_failure_and_is_said(
     dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def skip_everything(arguments: list[str]) -> int:
+    def skip_everything(arguments: list[str], **variables: str) -> int:
         Path(dev.REPORT).write_text('{"sessions": [{"signatures": ["tests-3.12"], "result": "skipped"}]}')
         return 0
 
@@ -115,8 +118,25 @@ def test_nothing_that_ran_is_a_failure_and_is_said(
 
 def test_results_of_an_earlier_run_do_not_count(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     finished(dev, {"tests-3.11": "success"}, {"tests-3.11": PASSED})
-    monkeypatch.setattr(dev, "run_nox", lambda arguments: 0)
+    monkeypatch.setattr(dev, "run_nox", lambda arguments, **variables: 0)
     assert dev.run_checks([]) == 1
+
+
+def test_the_pythons_share_the_instants_of_the_crash_tests_only_where_all_of_them_run(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[dict[str, str]] = []
+    monkeypatch.setattr(dev, "run_nox", lambda arguments, **variables: ran.append(variables))
+    dev.run_checks([])
+    dev.run_checks(["-k", "crash"])
+    assert ran == [{"SHARE_OUT_CRASHES": "yes"}, {}]
+
+
+@pytest.mark.parametrize("shares", [1, 3, 4])
+def test_all_shares_together_are_every_instant_once_and_every_kill(shares: int) -> None:
+    each = [Share(number, shares) for number in range(1, shares + 1)]
+    assert sorted(at for share in each for at in islice(share.instants(), 10)) == list(range(1, 10 * shares + 1))
+    assert sum(share.of(200) for share in each) == 200
 
 
 def test_without_a_command_it_prints_how_it_is_used() -> None:
