@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hush_core.tracers.flush_data import FlushData, NodeData
     from hush_core.tracers.local import LocalTracer
     from hush_core.tracers.named import get_registered_tracers, get_tracer
+    from hush_core.tracers.option import OptionCheck
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "MemoryState",
     "MissingVariableError",
     "NodeData",
+    "OptionCheck",
     "PermanentFlushError",
     "PluginError",
     "PluginLoadError",
@@ -83,6 +85,7 @@ _HOME: Final = {
     "LocalTracer": "hush_core.tracers.local",
     "MemoryState": "hush_core.capture.state",
     "NodeData": "hush_core.tracers.flush_data",
+    "OptionCheck": "hush_core.tracers.option",
     "TraceStore": "hush_core.store.trace_store",
     "code_node": "hush_core.capture.node",
     "error_for_status": "hush_core.delivery.http",

@@ -27,7 +27,7 @@ from hush_jsonl.tracer import JsonLinesTracer
         ({"url": "ftp://example.com"}, "has to begin with http:// or https://"),
         ({"url": "http://example.com/a b"}, "no blank"),
         ({"url": "http://example.com:port"}, "url of a jsonl tracer cannot be read"),
-        ({"url": ["http://example.com"]}, "it has to be a text"),
+        ({"url": ["http://example.com"]}, "has to be a text"),
         ({"url": "http://localhost", "headers": ["a"]}, "have to be a table of texts"),
         ({"url": "http://localhost", "headers": {"a b": "c"}}, "'a b' cannot be the name of a header"),
         ({"url": "http://localhost", "headers": {"Host": "c"}}, "The header Host of a jsonl tracer is set by"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from hush_otel.tracer import OTelTracer
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"endpoint": 3}, "endpoint of an otel tracer is 3; it has to be a text"),
-        ({"endpoint": "localhost:4318"}, "it has to begin with http:// or https://"),
-        ({"endpoint": "https://"}, "it has to begin with http:// or https:// and a host"),
+        ({"endpoint": 3}, "endpoint of an otel tracer has to be a text"),
+        ({"endpoint": "localhost:4318"}, "has to begin with http:// or https://"),
+        ({"endpoint": "https://"}, "has to begin with http:// or https:// and a host"),
         ({"endpoint": "http://example.com/a b"}, "no blank"),
         ({"endpoint": "http://example.com:port"}, "endpoint of an otel tracer cannot be read"),
         ({"endpoint": "http://me:s3cret@example.com"}, 'basic_auth = "${USER}:${PASSWORD}"'),
@@ -57,6 +58,8 @@ def test_a_wrong_option_is_an_error_that_says_what_would_be_right(options: dict[
     "options",
     [
         {"endpoint": "https://me:s3cret@example.com"},
+        {"endpoint": "https://me:s3cret/@example.com"},
+        {"endpoint": "ftp://example.com/?key=s3cret"},
         {"endpoint": "https://me:s3cret@example.com:port"},
         {"headers": {"Key": "s3cret\n"}},
         {"headers": {"Key": "s3cret", "KEY": "s3cret"}},
@@ -66,7 +69,7 @@ def test_a_wrong_option_is_an_error_that_says_what_would_be_right(options: dict[
 def test_an_error_shows_no_secret(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as raised:
         read_options(**options)
-    assert "s3cret" not in str(raised.value)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.type, raised.value, None))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ LANGFUSE_BASE_URL must not send to Langfuse's cloud what was meant for a server 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from hush_core import ConfigError
+from hush_core import ConfigError, OptionCheck
 
 CLOUD_URL: Final = "https://cloud.langfuse.com"
 PUBLIC_KEY: Final = "${LANGFUSE_PUBLIC_KEY}"
@@ -28,12 +27,19 @@ _VARIABLES: Final = {
 #: What Langfuse keeps as it is; it makes "default" of anything else, and takes a leading "langfuse" away.
 _ENVIRONMENT: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 _KEY: Final = re.compile(r"[\x21-\x39\x3b-\x7e]+")  # visible ASCII but the colon, which ends the user of basic auth
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no line break: it would begin another header
-#: Said by the request itself. Langfuse's own begin with `x-langfuse-`.
+#: Said by the request itself.
 _OWN_HEADERS: Final = frozenset(
-    {"accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type", "host"}
+    {
+        "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type", "host",
+        "x-langfuse-",
+    }
+)  # fmt: skip
+_HEADERS_EXAMPLE: Final = 'headers = { CF-Access-Client-Secret = "${ACCESS_SECRET}" }'
+_CREDENTIALS: Final = (
+    "Langfuse's keys go into public_key and secret_key; for a gateway before it, use "
+    'headers = { Proxy-Authorization = "Basic ${CREDENTIALS}" }.'
 )
+_CHECK: Final = OptionCheck("a langfuse tracer")
 
 
 class Options(NamedTuple):
@@ -86,9 +92,9 @@ def read_options(
         _checked_text("environment", environment),
         _checked_text("release", release),
         _checked_text("version", version),
-        _checked_headers(headers or {}),
+        tuple(_CHECK.headers(headers or {}, example=_HEADERS_EXAMPLE, own=_OWN_HEADERS).items()),
         upload_media,
-        _checked_timeout(timeout_s),
+        _CHECK.timeout_s(timeout_s),
     )
 
 
@@ -119,60 +125,22 @@ def _checked_key(option: str, key: object) -> str:
 
 
 def _checked_url(url: object) -> str | None:
-    example = f'"{CLOUD_URL}", or the address of your own server'
     if url is None:
         return None
-    if not isinstance(url, str):
-        raise ConfigError(f"base_url of a langfuse tracer is {url!r}; it has to be a text: {example}.")
-    if "${" in url:
-        return url
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # a port that is no number raises
-    except ValueError as problem:
-        raise ConfigError(f"base_url of a langfuse tracer cannot be read: {problem}. Right is {example}.") from problem
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(
-            "base_url of a langfuse tracer holds a user or a password. Langfuse's keys go into public_key and "
-            'secret_key; for a gateway before it, use headers = { Proxy-Authorization = "Basic ${CREDENTIALS}" }.'
-        )
-    if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[\x21-\x7e]+", url):
-        raise ConfigError(
-            f"base_url of a langfuse tracer is {url!r}; it has to begin with http:// or https:// and a host, and to "
-            f"hold no blank and no character beyond ASCII: {example}."
-        )
+    example = f'"{CLOUD_URL}", or the address of your own server'
+    checked = _CHECK.url("base_url", url, example=example, credentials=_CREDENTIALS)
+    if "${" in checked:
+        return checked
+    parts = urlsplit(checked)
     if parts.query or parts.fragment or "/api/public" in parts.path:
         raise ConfigError(
-            f"base_url of a langfuse tracer is {url!r}; it has to be the address of Langfuse itself, without what "
-            f"comes after it: {example}."
+            f"base_url of a langfuse tracer ({parts.scheme}://{parts.hostname}) has to be the address of Langfuse "
+            f"itself, without what comes after it: {example}."
         )
-    return url.rstrip("/")
+    return checked.rstrip("/")
 
 
 def _checked_text(option: str, text: object) -> str | None:
     if text is not None and not isinstance(text, str):
         raise ConfigError(f"{option} of a langfuse tracer is {text!r}; it has to be a text.")
     return text or None
-
-
-def _checked_headers(headers: object) -> tuple[tuple[str, str], ...]:
-    example = 'headers = { CF-Access-Client-Secret = "${ACCESS_SECRET}" }'
-    if not isinstance(headers, Mapping):
-        raise ConfigError(f"headers of a langfuse tracer have to be a table of texts: {example}.")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} cannot be the name of a header. Right would be {example}.")
-        if name.lower() in _OWN_HEADERS or name.lower().startswith("x-langfuse-"):
-            raise ConfigError(f"The header {name} of a langfuse tracer is set by the request itself. Leave it out.")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            raise ConfigError(
-                f"The header {name} of a langfuse tracer has to be a text in one line, of Latin-1 characters: "
-                f"{example}."
-            )
-    return tuple(headers.items())
-
-
-def _checked_timeout(timeout_s: object) -> float:
-    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < math.inf:
-        raise ConfigError(f"timeout_s of a langfuse tracer is {timeout_s!r}; it has to be a number of seconds above 0.")
-    return float(timeout_s)

@@ -1,18 +1,15 @@
 """The tracer's options, checked twice: as written when an app makes the tracer, and resolved before they are used.
 
-A wrong one is a ConfigError that says what would be right. It never shows a header's value, which may be a secret.
-A value with a reference in it (`${NAME}`) is taken as it is: what it stands for is not known before delivery.
+A wrong one is a ConfigError that says what would be right and shows no secret.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
-from hush_core import ConfigError
+from hush_core import ConfigError, OptionCheck
 from hush_otel.preset import PRESETS
 
 HTTP: Final = "http/protobuf"
@@ -20,14 +17,13 @@ GRPC: Final = "grpc"
 PROTOCOLS: Final = (HTTP, GRPC)
 COMPRESSIONS: Final = ("none", "gzip", "deflate")
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no line break: it would begin another header
 #: Said by the request itself.
 _OWN_HEADERS: Final = frozenset(
     {"connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding"}
 )
-_HEADERS_EXAMPLE: Final = 'headers = { Authorization = "Bearer ${API_KEY}" }'
 _RESOURCE_EXAMPLE: Final = 'resource = { "deployment.environment.name" = "prod" }'
+
+_CHECK: Final = OptionCheck("an otel tracer")
 
 ResourceValue = str | bool | int | float
 
@@ -92,7 +88,7 @@ def read_options(
         headers=checked,
         basic_auth=None if basic_auth is None else _checked_basic_auth(basic_auth),
         protocol=_checked_choice("protocol", protocol, PROTOCOLS),
-        timeout_s=None if timeout_s is None else _checked_timeout(timeout_s),
+        timeout_s=None if timeout_s is None else _CHECK.timeout_s(timeout_s),
         compression=_checked_choice("compression", compression, COMPRESSIONS),
         certificate=_checked_text("certificate", certificate, "ca.pem"),
         client_certificate=_checked_text("client_certificate", client_certificate, "client.pem"),
@@ -105,50 +101,17 @@ def read_options(
 
 def checked_endpoint(endpoint: object) -> str:
     """The endpoint if it can be one."""
-    example = '"http://localhost:4318/v1/traces"'
-    if not isinstance(endpoint, str):
-        raise ConfigError(f"endpoint of an otel tracer is {endpoint!r}; it has to be a text such as {example}.")
-    if "${" in endpoint:
-        return endpoint
-    try:
-        parts = urlsplit(endpoint)
-        host, _ = parts.hostname, parts.port  # a port that is no number raises
-    except ValueError as problem:
-        raise ConfigError(f"endpoint of an otel tracer cannot be read: {problem}. Right would be {example}.") from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(
-            "endpoint of an otel tracer holds a user or a password, which would be shown wherever the endpoint is. Put "
-            'them into basic_auth = "${USER}:${PASSWORD}".'
-        )
-    if parts.scheme not in ("http", "https") or not host or not re.fullmatch(r"[\x21-\x7e]+", endpoint):
-        raise ConfigError(
-            f"endpoint of an otel tracer is {endpoint!r}; it has to begin with http:// or https:// and a host, and to "
-            f"hold no blank and no character beyond ASCII: {example}."
-        )
-    return endpoint
+    credentials = 'Put them into basic_auth = "${USER}:${PASSWORD}".'
+    return _CHECK.url("endpoint", endpoint, example='"http://localhost:4318/v1/traces"', credentials=credentials)
+
+
+def checked_headers(headers: object) -> dict[str, str]:
+    """The headers if they can be some."""
+    return _CHECK.headers(headers, example='headers = { Authorization = "Bearer ${API_KEY}" }', own=_OWN_HEADERS)
 
 
 def _has_credentials(headers: Mapping[str, str]) -> bool:
     return any(name.lower() == "authorization" for name in headers)
-
-
-def checked_headers(headers: object) -> dict[str, str]:
-    """The headers if they can be some. An error shows no value."""
-    if not isinstance(headers, Mapping):
-        raise ConfigError(f"headers of an otel tracer have to be a table of texts: {_HEADERS_EXAMPLE}.")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} cannot be the name of a header. Right would be {_HEADERS_EXAMPLE}.")
-        if name.lower() in _OWN_HEADERS:
-            raise ConfigError(f"The header {name} of an otel tracer is set by the request itself. Leave it out.")
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            raise ConfigError(
-                f"The header {name} of an otel tracer has to be a text in one line, of Latin-1 characters: "
-                f"{_HEADERS_EXAMPLE}."
-            )
-    if len({name.lower() for name in headers}) < len(headers):
-        raise ConfigError("headers of an otel tracer name one header twice: they are the same in upper and lower case.")
-    return dict(headers)
 
 
 def _checked_basic_auth(pair: object) -> str:
@@ -161,12 +124,6 @@ def _checked_choice(option: str, value: object, choices: Sequence[str]) -> str |
     if value is None or (isinstance(value, str) and value in choices):
         return value
     raise ConfigError(f"{option} of an otel tracer is {value!r}; it can be {_listed(choices)}.")
-
-
-def _checked_timeout(timeout_s: object) -> float:
-    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < math.inf:
-        raise ConfigError(f"timeout_s of an otel tracer is {timeout_s!r}; it has to be a number of seconds above 0.")
-    return float(timeout_s)
 
 
 def _checked_text(option: str, value: object, example: str) -> str | None:
