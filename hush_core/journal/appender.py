@@ -246,7 +246,8 @@ class Journal:
             self._failure = None
         finally:
             self._install()
-        self._let_go_of(None)
+        closed, self._closed = self._closed, None
+        self._let_go_of(closed)
 
     def _origin_frame(self) -> bytes:
         """The record that opens the journal; nothing if it cannot be made: a record is worth more than its origin."""
@@ -277,19 +278,17 @@ class Journal:
             if self._segment is segment:  # else a handler has left it meanwhile, and closed what was to be synced
                 self._report(problem, "syncing a full journal segment to the disk")
         deleted = segment.is_deleted()
-        if self._segment is not segment:  # a signal handler recorded meanwhile, and has left it
-            return
-        if deleted and segment not in self._deleted:
+        if deleted and self._segment is segment and segment not in self._deleted:
             self._needs_origin = True  # the database may have been deleted with it
             self._deleted.append(segment)
-        self._let_go_of(segment)
-        self._segment = None
+        if self._segment is not segment:  # a signal handler recorded meanwhile, and has left it
+            return
+        before, self._closed, self._segment = self._closed, segment, None  # without a call: no handler comes in between
         self._install()
+        self._let_go_of(before)
 
-    def _let_go_of(self, newly_closed: Segment | None) -> None:
-        """Give up the segment that was closed before."""
-        closed, self._closed = self._closed, newly_closed
-        if closed is not None and closed is not newly_closed and closed not in self._deleted:
+    def _let_go_of(self, closed: Segment | None) -> None:
+        if closed is not None and closed is not self._closed and closed not in self._deleted:
             closed.release()
 
     def _append_again(self, present: Segment) -> None:
@@ -442,7 +441,8 @@ class Journal:
             if self._deleted or self._again:
                 return False
             if segment is None or segment.is_closed():  # the disk gave no next one, or that was interrupted
-                return _is_stored_whole(segment or self._closed)
+                last = segment or self._closed
+                return not any(self._dropped) if last is None else _is_stored_whole(last)
             position = max(position, self._again_at)
             stored = stored_offset(segment)
             return stored > 0 if segment.number > position.segment else stored >= position.offset
@@ -471,10 +471,8 @@ def _frame(payload: bytes, sequence: int) -> bytes:
     return FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
 
 
-def _is_stored_whole(closed: Segment | None) -> bool:
+def _is_stored_whole(closed: Segment) -> bool:
     """Whether the writer has begun a segment that takes no frame any more, and none is behind what it has stored."""
-    if closed is None:
-        return True
     try:
         return stored_offset(closed) > 0 and not frames(closed.unstored())
     except OSError as problem:

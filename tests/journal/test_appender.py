@@ -486,6 +486,19 @@ def test_a_position_is_stored_once_the_writer_has_published_it(journals: Journal
     assert journal.is_stored(position)
 
 
+def test_nothing_is_called_stored_where_the_first_record_could_not_be_kept(
+    journals: Journals, kind: type[Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Files, path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(kind, "make_directory", refuse)
+    journal = journals.open(kind())
+    journal.append(b"x")
+    assert journal.dropped == {"no permission": 1}
+    assert not journal.is_stored(journal.position())
+
+
 def test_a_position_in_an_earlier_segment_is_stored_once_the_writer_has_begun_a_later_one(
     journals: Journals, kind: type[Files]
 ) -> None:
