@@ -88,41 +88,34 @@ def demo(session: nox.Session) -> None:
     session.log(f"The hush command of this demo is {Path(session.bin, 'hush')}")
 
 
+def share_of_kills(session: nox.Session) -> list[str]:
+    """Where every Python takes its turn: its share of the instants at which the crash tests kill.
+
+    Which call of a cycle is the n-th is the same for each of them, so together they kill at every one.
+    """
+    if "SHARE_OUT_CRASHES" not in os.environ or session.python not in PRESENT:
+        return []
+    return ["--share", str(PRESENT.index(session.python) + 1), str(len(PRESENT))]
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the test suites of hush and of its plugins on the built wheels, on each supported Python here."""
-    # Three workers a core: many tests mostly wait for the processes that they start.
-    parallel = ["-n", str(3 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+    # Of hush itself many tests mostly wait, for the processes that they start; those of deliveries have more to do.
+    workers_a_core = {"absent": 3, "installed": 2}
     nothing_ran_is_well = [0, 5] if session.posargs else [0]  # what was asked for may all be in the other run
-
     names_a_path = any(Path(ROOT, argument.partition("::")[0]).exists() for argument in session.posargs)
 
     def run(plugins: str) -> None:
-        report = f"--junit-xml={RESULTS / f'tests-{session.python}-plugins-{plugins}.xml'}"
+        workers = workers_a_core[plugins] * (os.cpu_count() or 1)
+        report = RESULTS / f"tests-{session.python}-plugins-{plugins}.xml"
+        options = ["-q", "-n", str(workers), "--dist", "worksteal", f"--junit-xml={report}", *share_of_kills(session)]
         # The script and not `python -m pytest`, which would put the checkout on sys.path.
-        command = [
-            "pytest",
-            "--installed",
-            "-q",
-            f"--hush-plugins={plugins}",
-            *parallel,
-            report,
-            *share(),
-            *session.posargs,
-        ]
+        command = ["pytest", "--installed", f"--hush-plugins={plugins}", *options, *session.posargs]
         if plugins == "absent" and not names_a_path:
             command.append("tests")  # else the conftest files of the plugins' own tests would be loaded, too
         # Where Python may not write bytecode, each worker and each process that a test starts compiles anew.
         session.run(*command, success_codes=nothing_ran_is_well, env={"PYTHONDONTWRITEBYTECODE": ""})
-
-    def share() -> list[str]:
-        """Where every Python takes its turn: its share of the instants at which the crash tests kill.
-
-        Which call is the n-th is the same for each of them, so together they kill at every one.
-        """
-        if "SHARE_OUT_CRASHES" not in os.environ or session.python not in PRESENT:
-            return []
-        return ["--share", str(PRESENT.index(session.python) + 1), str(len(PRESENT))]
 
     install(session, "tests")
     # An environment that is used again has them from the last time.
@@ -137,7 +130,9 @@ def tests(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill the app and the writer 1,000 times at random instants: `crash [--kills N]`."""
     install(session, "tests")
-    session.run("pytest", "--installed", "tests/crash", "--kills", "1000", "--timeout", "3600", *session.posargs)
+    parallel = ["-n", str(os.cpu_count() or 1), "--dist", "worksteal"]
+    campaign = ["tests/crash", "--kills", "1000", "--timeout", "3600"]
+    session.run("pytest", "--installed", *parallel, *campaign, *session.posargs)
 
 
 @nox.session
