@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,7 +60,14 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "docs", "example", "tests"]
 
 PYTHONS = [*SUPPORTED, *([] if RUNNING in SUPPORTED else [RUNNING])]
-PRESENT = [version for version in PYTHONS if shutil.which(f"python{version}")]
+
+
+def is_present(version: str) -> bool:
+    """Whether such an interpreter runs: pyenv has shims for versions that are not there, and nox skips those."""
+    command = shutil.which(f"python{version}")
+    return command is not None and subprocess.run([command, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0
+
+
 _wheels: dict[Path, Path] = {}  # project -> its wheel, built once per run of nox
 
 
@@ -93,9 +101,10 @@ def share_of_kills(session: nox.Session) -> list[str]:
 
     Which call of a cycle is the n-th is the same for each of them, so together they kill at every one.
     """
-    if "SHARE_OUT_CRASHES" not in os.environ or session.python not in PRESENT:
+    if "SHARE_OUT_CRASHES" not in os.environ:
         return []
-    return ["--share", str(PRESENT.index(session.python) + 1), str(len(PRESENT))]
+    present = [version for version in PYTHONS if is_present(version)]
+    return ["--share", str(present.index(session.python) + 1), str(len(present))]
 
 
 @nox.session(python=PYTHONS)

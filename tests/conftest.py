@@ -52,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    number, shares = config.getoption("--share")
+    if not 1 <= number <= shares:
+        raise pytest.UsageError(f"--share {number} {shares}: the first is from 1 to the second")
     if config.getoption("--installed") and CHECKOUT / "hush_core" in Path(hush_core.__file__).parents:
         raise pytest.UsageError(f"--installed: hush_core is the checkout's ({hush_core.__file__}), not the wheel's")
     if "PYTHONPATH" in os.environ:  # a relative one has to hold in tests' own working folders and child processes

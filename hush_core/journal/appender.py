@@ -11,10 +11,8 @@ import errno
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from itertools import count
-from math import inf
 from pathlib import Path
 from struct import error as StructError
 from time import monotonic, time_ns
@@ -33,6 +31,7 @@ from hush_core.journal.format import (
     SegmentHeader,
     frames,
 )
+from hush_core.journal.refusal import Refusal, drop_reason
 from hush_core.journal.segment import Segment, open_segment, stored_offset, writer_awake_until, writer_pid
 from hush_core.system import FILES, Files, Mapping, is_running, process_identity
 
@@ -42,23 +41,8 @@ MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 #: How often, in records, `append` looks whether the writer keeps its promise: one who records more slowly than it stays
 #: awake after a record (0.1 s) meets an armed bell instead.
 _TEND_EVERY: Final = 16
-#: How long to count records as dropped before trying the disk again, seconds.
-_RETRY_AFTER_S: Final = 0.5
-#: After so long without a failure the next one is news, seconds. Not at once: a disk may be full every other second.
-_NEWS_AFTER_S: Final = 60.0
 #: More records than one process can append: a sequence further from the journal's first is another journal's.
 _SEQUENCES: Final = 1 << 48
-
-_REASON_OF_ERRNO: Final = {
-    errno.ENOSPC: "disk full",
-    errno.EDQUOT: "disk full",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "no permission",
-    errno.EIO: "input/output error",
-    errno.EMFILE: "no descriptor",
-    errno.ENFILE: "no descriptor",
-}
 
 
 class Position(NamedTuple):
@@ -102,6 +86,7 @@ class Journal:
         files: Files = FILES,
     ) -> None:
         self.directory = directory
+        self._writing = f"writing the journal in {directory}"
         self._ring = ring
         self._origin = origin
         self._shrink = shrink
@@ -121,15 +106,14 @@ class Journal:
         self._segment: Segment | None = None
         self._closed: Segment | None = None  # the last one, until there is a next: its header still takes counts
         self._deleted: list[Segment] = []  # left because somebody deleted them; a writer may be reading them still
-        self._again: deque[tuple[bytes, int]] = deque()  # payload and sequence of what was in them and is not stored
+        self._again: list[tuple[bytes, int]] = []  # payload and sequence of what was in them and is not stored
         self._is_appending_again = False
         self._again_at = Position(-1, 0)  # behind the last such record, in the segment that it was appended to again
         self._number = -1
         self._header: SegmentHeader | None = None
         self._dropped = [0] * len(DROP_REASONS)
-        self._retry_at = 0.0
-        self._failure: OSError | None = None
-        self._failed_at = -inf
+        self._refusal = Refusal(lambda: self._solved(self._writing))
+        self._unsynced: Exception | None = None  # why a segment that was left is not safe from a power cut
         self._names_synced = -1
         self._needs_origin = True
         self.first_sequence = int.from_bytes(os.urandom(8), "little") >> 2
@@ -218,16 +202,17 @@ class Journal:
 
     def _roll(self, frame_bytes: int) -> None:
         """Close the present segment and open the next. In that order: a later segment proves an earlier one final."""
-        if self._failure is not None and monotonic() < self._retry_at:
-            raise OSError(self._failure.errno, self._failure.strerror)
+        self._refusal.raise_again()
         self._leave_segment()
         self._files.make_directory(self.directory)  # also when somebody deleted it meanwhile
         origin = self._origin_frame() if self._needs_origin else b""
         begun = self._header or SegmentHeader(0, os.urandom(16), 0, process_identity(), self.first_sequence, time_ns())
         self._number = number = self._number + 1
-        if self._segment is not None:  # a signal handler recorded meanwhile, and did this already
+        # In the branch that is not jumped to: CPython 3.10 runs signal handlers at a jump.
+        if self._segment is None:
+            self._header = begun
+        else:  # a signal handler recorded meanwhile, and did this already
             return
-        self._header = begun
         capacity = SEGMENT_BYTES[min(number, len(SEGMENT_BYTES) - 1)]
         while capacity < HEADER_BYTES + len(origin) + frame_bytes:
             capacity *= 2
@@ -243,7 +228,7 @@ class Journal:
             if origin and self._needs_origin:
                 segment.write(origin)
                 self._needs_origin = False
-            self._failure = None
+            self._refusal.over()
         finally:
             self._install()
         closed, self._closed = self._closed, None
@@ -276,58 +261,67 @@ class Journal:
             if is_interrupt(problem):
                 raise
             if self._segment is segment:  # else a handler has left it meanwhile, and closed what was to be synced
+                self._unsynced = problem
                 self._report(problem, "syncing a full journal segment to the disk")
-        deleted = segment.is_deleted()
-        if deleted and self._segment is segment and segment not in self._deleted:
+        if segment.is_deleted() and self._segment is segment and segment not in self._deleted:
             self._needs_origin = True  # the database may have been deleted with it
             self._deleted.append(segment)
-        if self._segment is not segment:  # a signal handler recorded meanwhile, and has left it
-            return
-        before, self._closed, self._segment = self._closed, segment, None  # without a call: no handler comes in between
-        self._install()
-        self._let_go_of(before)
+        # Without a call, and in the branch that is not jumped to: no handler comes in between, that has left it, too.
+        if self._segment is segment:
+            before, self._closed, self._segment = self._closed, segment, None
+            self._install()
+            self._let_go_of(before)
 
     def _let_go_of(self, closed: Segment | None) -> None:
         if closed is not None and closed is not self._closed and closed not in self._deleted:
             closed.release()
 
-    def _append_again(self, present: Segment) -> None:
+    def _append_again(self) -> None:
         """Append again what was in deleted segments and is not stored, once no writer can be about to store it."""
-        with self._lock:
+        present = self._segment
+        if present is None or self._is_appending_again:  # a signal handler in the middle of this comes here, too
+            return
+        self._is_appending_again = True
+        try:
             for segment in list(self._deleted):
+                if segment is present:
+                    continue
                 reader = writer_pid(segment)
+                again: list[tuple[bytes, int]] = []
                 if reader and reader == writer_pid(present):
                     pass  # it has read that one to its end
                 elif reader and is_running(reader):
                     continue
                 else:
-                    self._again += frames(segment.unstored())
-                self._deleted.remove(segment)
+                    again = frames(segment.unstored())
+                left = [each for each in self._deleted if each is not segment]
+                self._again, self._deleted = [*self._again, *again], left
                 segment.release()
-            if self._is_appending_again:  # this is a signal handler in the middle of that
-                return
-            self._is_appending_again = True
-            try:
-                while self._again:
-                    self._put(*self._again[0])
-                    self._again.popleft()  # only then: an interrupt may be raised anywhere, and must not lose it
-                    self._again_at = self.position()
-            finally:
-                self._is_appending_again = False
+            while self._again:
+                self._put_again(*self._again[0])
+        finally:
+            self._is_appending_again = False
+
+    def _put_again(self, payload: bytes, sequence: int) -> None:
+        """Append the first of those that wait for it, once: an interrupt may come before that is done, or after."""
+        before, rest = self.position(), self._again[1:]
+        try:
+            self._put(payload, sequence)
+            self._again_at, self._again = self.position(), rest
+        except BaseException:
+            segment = self._segment
+            if segment is not None:
+                start = before.offset if segment.number == before.segment else HEADER_BYTES
+                if any(sequence == each for _, each in frames(segment.content(start))):
+                    self._again_at, self._again = self.position(), rest
+            raise
 
     def _fail(self, problem: OSError) -> None:
-        """The disk refused. Count the record; look at the disk again after a while, not for every record."""
-        doing, now = f"writing the journal in {self.directory}", monotonic()
-        if now - self._failed_at > _NEWS_AFTER_S:
-            self._failure = None
-            self._solved(doing)
-        first = self._failure is None or self._failure.errno != problem.errno
-        self._failure, self._failed_at = problem, now
-        if self._segment is None and now >= self._retry_at:
-            self._retry_at = now + _RETRY_AFTER_S
-        self._count(_REASON_OF_ERRNO.get(problem.errno or 0, "other"))
-        if first:
-            self._report(problem, doing)
+        """The disk refused a record: count it."""
+        is_news = self._refusal.note(problem, takes_nothing=self._segment is None)
+        self._count(drop_reason(problem))
+        if is_news:
+            self._report(problem, self._writing)
 
     def drop(self, reason: str) -> None:
         """Count a record that could not even be encoded. It takes a sequence number like any other."""
@@ -364,23 +358,15 @@ class Journal:
         """
         segment = self._segment
         try:
-            if segment is None and (self._deleted or self._again):  # to open one failed, or was interrupted
-                with self._lock:
-                    if self._segment is None:
-                        self._roll(0)
-                segment = self._segment
+            due = at_once or (
+                segment is not None and (segment.bell[BELL_AT] or monotonic() > writer_awake_until(segment))
+            )
+            if (due or self._deleted or self._again) and not self._refusal.is_fresh():
+                segment = self._mend(at_once)
             if segment is None:
                 if at_once:
                     self._ring()
                 return
-            due = at_once or segment.bell[BELL_AT] or monotonic() > writer_awake_until(segment)
-            if due and segment.is_deleted():
-                with self._lock:
-                    if self._segment is segment:
-                        self._roll(0)
-                segment = self._segment or segment
-            if self._deleted or self._again:
-                self._append_again(segment)
             if segment.bell[BELL_AT]:
                 unheard: bool | None = True
                 try:
@@ -400,12 +386,34 @@ class Journal:
                 raise
             self._report(problem, "waking the writer")
 
+    def _mend(self, at_once: bool) -> Segment | None:
+        """Go on in a segment that is whole, if the disk gives one: the present one is deleted, or left half way.
+
+        :param at_once: also where there is none: that the writer begins the next one says that all before is stored.
+        """
+        with self._lock:
+            segment = self._segment
+            try:
+                if segment is None:
+                    if self._number >= 0 and (at_once or self._deleted or self._again):
+                        self._roll(0)
+                elif segment.is_deleted() or (at_once and segment.is_closed()):
+                    self._roll(0)
+                if self._deleted or self._again:
+                    self._append_again()
+            except OSError as problem:
+                if is_interrupt(problem):
+                    raise
+                if self._refusal.note(problem, takes_nothing=False):  # the next record tries all the same
+                    self._report(problem, self._writing)
+            return self._segment
+
     # -- what the supervisor asks -------------------------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
         """Whether this process has recorded anything that a writer may still have to store."""
-        return self._segment is not None or self._closed is not None
+        return bool(self._segment or self._closed or self._deleted or self._again)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -440,22 +448,26 @@ class Journal:
             segment = self._segment
             if self._deleted or self._again:
                 return False
-            if segment is None or segment.is_closed():  # the disk gave no next one, or that was interrupted
-                last = segment or self._closed
-                return not any(self._dropped) if last is None else _is_stored_whole(last)
+            if segment is None:
+                return self._number < 0
             position = max(position, self._again_at)
             stored = stored_offset(segment)
             return stored > 0 if segment.number > position.segment else stored >= position.offset
 
     def sync_to_disk(self) -> None:
-        """When this returns, everything appended survives a power cut. Raises OSError if the disk does not confirm."""
+        """When this returns, everything appended survives a power cut. Raises OSError if the disk does not confirm.
+
+        That it did not confirm a segment that was left is said once: the writer stores what is in it.
+        """
         with self._lock:
-            if self._segment is None:
-                return
-            self._segment.sync()
+            if self._segment is not None:
+                self._segment.sync()
             if self._names_synced != self._number:
                 self._files.sync_directory(self.directory)
                 self._names_synced = self._number
+            problem, self._unsynced = self._unsynced, None
+            if problem is not None:
+                raise OSError(errno.EIO, f"a journal segment could not be synced: {problem}")
 
     def after_fork_in_child(self) -> None:
         """The mapping is the parent's to write: begin a journal of this process's own, at its first record."""
@@ -469,16 +481,6 @@ class Journal:
 
 def _frame(payload: bytes, sequence: int) -> bytes:
     return FRAME_HEADER.pack(FRAME_MAGIC, len(payload), sequence, xxh3_64_intdigest(payload, sequence)) + payload
-
-
-def _is_stored_whole(closed: Segment) -> bool:
-    """Whether the writer has begun a segment that takes no frame any more, and none is behind what it has stored."""
-    try:
-        return stored_offset(closed) > 0 and not frames(closed.unstored())
-    except OSError as problem:
-        if is_interrupt(problem):
-            raise
-        return False
 
 
 def _no_segment(frame: bytes) -> None:

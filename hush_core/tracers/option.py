@@ -5,7 +5,6 @@ One place for all tracers, because each of them is where a secret gets into a me
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -16,14 +15,15 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, se
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no line break: it would begin another header
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 _REFERENCE: Final = "${"
+_NO_TIME_S: Final = 1e9  #: thirty years: what is above is none
 
 
 class OptionCheck:
     """Checks options of one type of tracer: `OptionCheck("an otel tracer").timeout_s(timeout_s)`.
 
     Each check returns the option if it is right, and raises ConfigError if not: the message says what would be right,
-    and shows neither a header's value nor of a URL more than its scheme and host. A text with a reference in it
-    (`${NAME}`) is taken as it is: what it stands for is known at the delivery alone. So a tracer checks its options
+    and shows neither a header's value nor of a URL more than its scheme and host. A URL or a header's value may hold
+    references (`${NAME}`), and what they stand for is known at the delivery alone: so a tracer checks its options
     twice, in `__init__` and, resolved, in `flush`.
 
     :param tracer: how messages name the tracer, with its article: "an otel tracer".
@@ -33,7 +33,7 @@ class OptionCheck:
         self._tracer = tracer
 
     def url(self, option: str, url: object, *, example: str, credentials: str) -> str:
-        """A URL of http or https.
+        """A URL of http or https; one with a reference in it is taken as it is.
 
         :param option: its name in the settings.
         :param example: what would be right, as it is written in the settings: `'"https://example.com/ingest"'`.
@@ -73,8 +73,15 @@ class OptionCheck:
             raise ConfigError(f"headers of {self._tracer} have to be a table of texts: {example}.")
         reserved, prefixes = frozenset(own), tuple(name for name in own if name.endswith("-"))
         for name, value in headers.items():
-            if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-                raise ConfigError(f"{name!r} cannot be the name of a header. Right would be {example}.")
+            if not isinstance(name, str) or not (begin := _HEADER_NAME.match(name)):
+                raise ConfigError(
+                    f"headers of {self._tracer} have a name that cannot be one. Right would be {example}."
+                )
+            if begin.end() < len(name):  # no more of it: "Authorization: Bearer KEY" may have been taken for a name
+                raise ConfigError(
+                    f"A header of {self._tracer} has a name that begins with {begin[0]!r} and goes on with what no "
+                    f"header's name can hold. Right would be {example}."
+                )
             if name.lower() in reserved or name.lower().startswith(prefixes):
                 raise ConfigError(f"The header {name} of {self._tracer} is set by the request itself. Leave it out.")
             if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
@@ -90,7 +97,7 @@ class OptionCheck:
 
     def timeout_s(self, timeout_s: object) -> float:
         """A time, in seconds."""
-        if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < math.inf:
+        if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < _NO_TIME_S:
             raise ConfigError(
                 f"timeout_s of {self._tracer} is {timeout_s!r}; it has to be a number of seconds above 0."
             )

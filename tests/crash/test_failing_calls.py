@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hush_core.errors import StoreError
-from hush_core.journal import appender
+from hush_core.journal import refusal
 from hush_core.system import Files
 
 from .children import Acknowledgements, Child, drain, open_journal, run_writer
@@ -44,7 +44,7 @@ def record_all(database: Path, files: Files, said: Acknowledgements, records: li
 def test_an_app_goes_on_when_any_call_fails_and_counts_what_it_could_not_keep(
     scratch: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, number: int, instants: Iterator[int]
 ) -> None:
-    monkeypatch.setattr(appender, "_RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(refusal, "_RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(FusedFiles, "can_map", lambda self, directory: mapped)
     database = scratch / "traces.db"
     kept: list[Record] = []

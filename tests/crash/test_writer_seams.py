@@ -134,6 +134,7 @@ def record_and_stay(database: Path, acknowledgements: Acknowledgements) -> None:
 def test_a_writer_killed_at_any_call_beside_a_live_app_loses_nothing_and_doubles_nothing(
     scratch: Path, instants: Iterator[int]
 ) -> None:
+    # Which call is the n-th depends on how far the app has come, here: what is tried is every number, not every call.
     for at in instants:
         database = scratch / f"{at}.db"
         with Acknowledgements() as said:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from hush_core.journal import appender
+from hush_core.journal import appender, refusal
 from hush_core.journal.appender import SEGMENT_BYTES, Journal
 from hush_core.journal.format import (
     AWAKE_UNTIL_AT,
@@ -245,7 +245,7 @@ class Disk(Files):
 def test_a_refusing_disk_is_counted_by_reason_reported_once_and_recovered_from(
     journals: Journals, kind: type[Files], code: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appender, "_RETRY_AFTER_S", 0.02)
+    monkeypatch.setattr(refusal, "_RETRY_AFTER_S", 0.02)
     disk = Disk(kind())
     disk.code = code
     journal = journals.open(disk)
@@ -278,8 +278,8 @@ def test_a_refusal_long_after_the_last_one_is_news_and_one_soon_after_is_not(
     journal = journals.open(disk, solved=solved.append, max_record_bytes=2 * SEGMENT_BYTES[-1])
     doing = f"writing the journal in {journals.directory}"
     now = 1e6
-    monkeypatch.setattr(appender, "monotonic", lambda: now)
-    for later, news in ((0, 1), (5, 1), (appender._NEWS_AFTER_S + 1, 2), (5, 2), (3600, 3)):
+    monkeypatch.setattr(refusal, "monotonic", lambda: now)
+    for later, news in ((0, 1), (5, 1), (refusal._NEWS_AFTER_S + 1, 2), (5, 2), (3600, 3)):
         now += later
         journal.append(b"kept")
         disk.code = errno.ENOSPC
@@ -288,7 +288,7 @@ def test_a_refusal_long_after_the_last_one_is_news_and_one_soon_after_is_not(
         assert solved == [doing] * news
         assert ("OSError", doing) in journals.reports
         journals.reports.clear()
-        now += appender._RETRY_AFTER_S
+        now += refusal._RETRY_AFTER_S
 
 
 def test_a_refusing_disk_is_not_asked_for_every_record(journals: Journals, kind: type[Files]) -> None:
@@ -322,7 +322,7 @@ def test_a_plain_segment_takes_records_again_as_soon_as_the_disk_has_room(journa
 def test_a_failure_of_another_kind_is_reported_too(
     journals: Journals, kind: type[Files], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appender, "_RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(refusal, "_RETRY_AFTER_S", 0.0)
     disk = Disk(kind())
     journal = journals.open(disk)
     for code in (errno.ENOSPC, errno.ENOSPC, errno.EACCES, errno.EACCES):
@@ -404,7 +404,7 @@ class FailingAt(Files):
 def test_whatever_single_call_fails_nothing_raises_and_every_record_is_kept_or_counted(
     journals: Journals, kind: type[Files], power_safe: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appender, "_RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(refusal, "_RETRY_AFTER_S", 0.0)
     n = 0
     while True:
         n += 1
@@ -486,19 +486,6 @@ def test_a_position_is_stored_once_the_writer_has_published_it(journals: Journal
     assert journal.is_stored(position)
 
 
-def test_nothing_is_called_stored_where_the_first_record_could_not_be_kept(
-    journals: Journals, kind: type[Files], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: Files, path: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(kind, "make_directory", refuse)
-    journal = journals.open(kind())
-    journal.append(b"x")
-    assert journal.dropped == {"no permission": 1}
-    assert not journal.is_stored(journal.position())
-
-
 def test_a_position_in_an_earlier_segment_is_stored_once_the_writer_has_begun_a_later_one(
     journals: Journals, kind: type[Files]
 ) -> None:
@@ -554,6 +541,44 @@ def test_a_power_safe_journal_syncs_each_segment_that_it_leaves(journals: Journa
     journal.append(b"x")
     journal.append(b"x" * 400_000)
     assert files.synced == [f"segment {os.stat(journals.segments()[0]).st_ino}"]
+
+
+def test_what_is_in_a_segment_that_was_left_is_safe_though_the_disk_gave_no_next_one(
+    journals: Journals, kind: type[Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Files, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files = Syncs(kind())
+    journal = journals.open(files, power_safe=True)
+    journal.append(b"x")
+    monkeypatch.setattr(Syncs, "make_directory", refuse)
+    journal.append(b"x" * 400_000)
+    assert journal.dropped == {"disk full": 1}
+    journal.sync_to_disk()
+    assert files.synced == [f"segment {os.stat(journals.segments()[0]).st_ino}", "directory"]
+
+
+def test_a_segment_that_could_not_be_synced_is_not_called_safe(journals: Journals, kind: type[Files]) -> None:
+    class Failing(Syncs):
+        is_failing = False
+
+        def sync(self, fd: int) -> None:
+            if self.is_failing:
+                raise OSError(errno.EIO, "Input/output error")
+            super().sync(fd)
+
+    files = Failing(kind())
+    journal = journals.open(files, power_safe=True)
+    journal.append(b"x")
+    files.is_failing = True
+    journal.append(b"x" * 400_000)
+    files.is_failing = False
+    with pytest.raises(OSError, match="could not be synced"):
+        journal.sync_to_disk()
+    journal.sync_to_disk()
+    assert journals.reports == [("OSError", "syncing a full journal segment to the disk")]
+    assert journal.dropped == {}
 
 
 def test_a_journal_that_need_not_outlive_a_power_cut_never_syncs(journals: Journals, kind: type[Files]) -> None:

@@ -118,7 +118,7 @@ def test_a_disk_that_refuses_them_gets_them_when_it_has_room(journals: Journals,
     shutil.rmtree(journals.directory)
     files.is_full = True
     journal.tend(at_once=True)
-    assert journals.reports == [("OSError", "waking the writer")]
+    assert journals.reports == [("OSError", f"writing the journal in {journals.directory}")]
     assert not journal.is_stored(journal.position())
     files.is_full = False
     journal.append(b"5")
@@ -138,3 +138,21 @@ def test_a_child_is_forked_meanwhile(journals: Journals, kind: type[Files]) -> N
         journal.append(b"child")
         os._exit(0 if journals.records() == [b"child"] and not journal._deleted else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_deleted_segment_that_cannot_be_read_does_not_silence_the_doorbell(
+    journals: Journals, kind: type[Files]
+) -> None:
+    class Broken(kind):  # type: ignore[misc, valid-type]
+        def read(self, fd: int, size: int, offset: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    journal = journals.open(Broken())
+    journal.append(b"0")
+    journals.segments()[0].unlink()
+    journals.rings = 0
+    for _ in range(5):
+        journal.tend(at_once=True)
+    assert journals.rings == 5
+    assert journals.reports == [("OSError", f"writing the journal in {journals.directory}")]
+    assert not journal.is_stored(journal.position())

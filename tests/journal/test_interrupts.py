@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import struct
 from collections.abc import Iterator
 from itertools import count
+from math import inf
 
 import pytest
 from interrupting import Interrupt, Timeout
 
 from hush_core.journal import appender
 from hush_core.journal.appender import Journal
-from hush_core.journal.format import FRAME_HEADER_BYTES, HEADER_BYTES, STORED_AT, frames
+from hush_core.journal.format import FRAME_HEADER_BYTES, HEADER_BYTES, STORED_AT, WRITER_AT, frames
 from hush_core.system import Files
 from tests.journal.conftest import Journals
 
@@ -93,30 +95,46 @@ def test_what_was_recorded_before_an_interrupt_can_be_waited_for_though_nothing_
             for number in range(6):
                 journal.append(b"%d %s" % (number, b"x" * 1000))
                 returned += 1
+        position = journal.position()
+        journal.tend(at_once=True)  # as who waits does
         found = journals.records(of=journal)
         assert len(found) >= returned
-        assert not (found and journal.is_stored(journal.position())), "nobody has stored anything yet"
+        assert not (found and journal.is_stored(position)), "nobody has stored anything yet"
         publish_all_as_stored(journals, journal)
-        assert journal.is_stored(journal.position()), "whoever waits for it would wait for ever"
+        assert journal.is_stored(position), "whoever waits for it would wait for ever"
         delete(journals)
         return interrupt.came
 
     assert next(n for n in count() if not interrupted_at(n)) > 60
 
 
-def test_what_was_in_a_deleted_segment_is_appended_again_though_the_next_one_was_interrupted(
-    journals: Journals, kind: type[Files]
+WRITERS = {"no writer": b"", "a writer that died": struct.pack("<IQd", 1 << 30, 0, inf)}
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("recording", [False, True], ids=["raises", "records"])
+def test_what_was_in_a_deleted_segment_is_there_once_whatever_a_handler_does_meanwhile(
+    journals: Journals, kind: type[Files], writer: bytes, recording: bool
 ) -> None:
     def interrupted_at(n: int) -> bool:
         journal = journals.open(kind())
-        records = [b"one", b"two", b"three"]
-        for record in records:
+        expected = [b"one", b"two", b"three"]
+        for record in expected:
             journal.append(record)
-        journals.segments(of=journal)[0].unlink()
-        with Interrupt(n, Timeout) as interrupt, contextlib.suppress(Timeout):
+        (path,) = journals.segments(of=journal)
+        with path.open("r+b") as file:  # the writer promised to look again, and did not
+            file.seek(WRITER_AT)
+            file.write(writer)
+        path.unlink()
+        handler = (lambda: journal.append(b"of the handler")) if recording else None
+        with Interrupt(n, Timeout, instead=handler) as interrupt, contextlib.suppress(Timeout):
             journal.tend(at_once=True)
+        if recording and interrupt.came:
+            expected.append(b"of the handler")
+        journal.tend()
         journal.tend(at_once=True)
-        assert sorted(set(journals.records(of=journal))) == sorted(records), "a record was lost"
+        assert sorted(journals.records(of=journal)) == sorted(expected)
+        assert journals.reports == []
         delete(journals)
         return interrupt.came
 

@@ -6,6 +6,7 @@ import inspect
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -22,11 +23,16 @@ class Interrupt:
     """`with Interrupt(n, Timeout) as interrupt:` a signal comes at the n-th instant from 0; its handler raises.
 
     A handler runs when a function begins, and right after a call of C code. It comes once at most: `came` says whether.
+
+    :param instead: what the handler does instead of raising.
     """
 
-    def __init__(self, n: int, raised: BaseException | type[BaseException]) -> None:
+    def __init__(
+        self, n: int, raised: BaseException | type[BaseException], *, instead: Callable[[], object] | None = None
+    ) -> None:
         self._left = n
         self._raised = raised
+        self._instead = instead
         self.came = False
 
     def __enter__(self) -> Interrupt:
@@ -52,4 +58,6 @@ class Interrupt:
                 signal.raise_signal(signal.SIGUSR1)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        raise self._raised
+        if self._instead is None:
+            raise self._raised
+        self._instead()

@@ -52,7 +52,9 @@ def test_a_wrong_url_is_an_error_that_says_what_would_be_right(value: object, sa
     ("value", "said"),
     [
         ("Key: a", "headers of a box tracer have to be a table of texts"),
-        ({"a b": "c"}, "'a b' cannot be the name of a header"),
+        ({"a b": "c"}, "has a name that begins with 'a' and goes on with what no header's name can hold"),
+        ({"": "c"}, "have a name that cannot be one"),
+        ({3: "c"}, "have a name that cannot be one"),
         ({"HOST": "c"}, "The header HOST of a box tracer is set by the request itself"),
         ({"X-Box-Version": "1"}, "is set by the request itself"),
         ({"Key": None}, "The header Key of a box tracer has to be a text in one line"),
@@ -65,7 +67,7 @@ def test_wrong_headers_are_an_error_that_says_what_would_be_right(value: object,
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("value", [0, -1, True, "3", None, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -1, True, "3", None, float("nan"), float("inf"), 10**400])
 def test_a_time_that_is_none_is_an_error(value: object) -> None:
     with pytest.raises(ConfigError, match="timeout_s of a box tracer"):
         CHECK.timeout_s(value)
@@ -82,6 +84,7 @@ def test_a_time_that_is_none_is_an_error(value: object) -> None:
         (url, ["https://example.com/?key=s3cret"]),
         (headers, {"Key": "s3cret\n"}),
         (headers, ["s3cret"]),
+        (headers, {"Authorization: Bearer s3cret": ""}),
     ],
 )
 def test_neither_an_error_nor_its_traceback_shows_a_secret(check: Any, value: object) -> None:

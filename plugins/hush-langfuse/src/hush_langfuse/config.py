@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from hush_core import ConfigError, OptionCheck
 
@@ -131,6 +130,8 @@ def _checked_url(url: object) -> str | None:
     checked = _CHECK.url("base_url", url, example=example, credentials=_CREDENTIALS)
     if "${" in checked:
         return checked
+    from urllib.parse import urlsplit  # not in the process of an app that names no URL
+
     parts = urlsplit(checked)
     if parts.query or parts.fragment or "/api/public" in parts.path:
         raise ConfigError(

@@ -48,7 +48,7 @@ def to_destination(options: Options, environment: Mapping[str, str]) -> Destinat
 
 def _named(options: Options, endpoint: str) -> Destination:
     if "${" in endpoint:
-        raise ConfigError(f"endpoint of an otel tracer is {endpoint!r}; a reference is written ${{NAME}}.")
+        raise ConfigError("endpoint of an otel tracer holds ${ that begins no reference; one is written ${NAME}.")
     return Destination(
         endpoint,
         _with_credentials(options.headers, options),
