@@ -106,6 +106,7 @@ def environment(folder: Path) -> dict[str, str]:
         "HUSH_CONFIG": str(settings),
         "HUSH_TRACES_DB": str(folder / "traces.db"),
         "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "",  # what pip installs has its bytecode: to compile is no cost of a contender
     }
 
 
