@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
@@ -172,7 +173,8 @@ class Files:
             self.make_directory(path.parent)
             self.make_directory(path)
         except FileExistsError:
-            if not path.is_dir():
+            # Not `path.is_dir()`: it keeps to itself what is raised in it, an exception of a signal's handler, too.
+            if not stat.S_ISDIR(os.stat(path).st_mode):
                 raise
 
     def can_map(self, directory: Path) -> bool:

@@ -93,7 +93,6 @@ class Source:
         self.state = msgspec.structs.replace(begun, segment=self._number, offset=self._offset)
         self.gone = False
         self.damage_checked_at = 0.0
-        self._introduced_in = -1
 
     @property
     def name(self) -> str:
@@ -126,6 +125,9 @@ class Source:
         fd = self._files.open(self._path(number), os.O_RDWR)
         try:
             header = self._read_header(fd, number, first_sequence)
+            # Before anything is read: should somebody delete the file, its owner must know that it is being stored.
+            if self.damaged_header is None:
+                self._files.write(fd, struct.pack("<I", os.getpid()), WRITER_AT)
         except BaseException:
             self._files.close(fd)
             raise
@@ -356,9 +358,6 @@ class Source:
 
     def promise(self, until: float) -> None:
         """Tell the owner that the writer looks again by itself before this time.monotonic(): no need to ring."""
-        if self._introduced_in != self._number:  # who the writer is, once in each segment
-            self._tell(WRITER_AT, struct.pack("<I", os.getpid()))
-            self._introduced_in = self._number
         self._tell(AWAKE_UNTIL_AT, struct.pack("<d", until))
 
     def arm_bell(self) -> None:

@@ -15,6 +15,7 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, se
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # no line break: it would begin another header
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 _REFERENCE: Final = "${"
+_SHOWN: Final = 40  #: so many characters of a name
 _NO_TIME_S: Final = 1e9  #: thirty years: what is above is none
 
 
@@ -56,7 +57,8 @@ class OptionCheck:
                 f"{what} holds a user or a password, which would be shown wherever the {option} is. {credentials}"
             )
         if parts.scheme not in ("http", "https") or not host or not _VISIBLE_ASCII.fullmatch(url):
-            shown = f" ({parts.scheme}://{host})" if parts.scheme and host else ""
+            # What stands for the host in a URL of another scheme may be none.
+            shown = f" ({parts.scheme}://{host})" if parts.scheme in ("http", "https", "ftp") and host else ""
             raise ConfigError(
                 f"{what}{shown} has to begin with http:// or https:// and a host, and to hold no blank and no "
                 f"character beyond ASCII: {example}."
@@ -73,11 +75,13 @@ class OptionCheck:
             raise ConfigError(f"headers of {self._tracer} have to be a table of texts: {example}.")
         reserved, prefixes = frozenset(own), tuple(name for name in own if name.endswith("-"))
         for name, value in headers.items():
-            if not isinstance(name, str) or not (begin := _HEADER_NAME.match(name)):
+            if not isinstance(name, str) or not (begin := _HEADER_NAME.match(name, 0, _SHOWN)):
                 raise ConfigError(
                     f"headers of {self._tracer} have a name that cannot be one. Right would be {example}."
                 )
-            if begin.end() < len(name):  # no more of it: "Authorization: Bearer KEY" may have been taken for a name
+            if not _HEADER_NAME.fullmatch(
+                name
+            ):  # no more of it: "Authorization: Bearer KEY" may have been taken for a name
                 raise ConfigError(
                     f"A header of {self._tracer} has a name that begins with {begin[0]!r} and goes on with what no "
                     f"header's name can hold. Right would be {example}."
@@ -98,7 +102,5 @@ class OptionCheck:
     def timeout_s(self, timeout_s: object) -> float:
         """A time, in seconds."""
         if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s < _NO_TIME_S:
-            raise ConfigError(
-                f"timeout_s of {self._tracer} is {timeout_s!r}; it has to be a number of seconds above 0."
-            )
+            raise ConfigError(f"timeout_s of {self._tracer} has to be a number of seconds above 0.")
         return float(timeout_s)

@@ -407,6 +407,18 @@ def test_the_owner_hears_what_the_writer_tells(journals: Journals, kind: type[Fi
     assert len(journals.segments()) == 2
 
 
+def test_the_owner_knows_who_reads_a_segment_before_anything_of_it_is_read(
+    journals: Journals, kind: type[Files], opened: Open
+) -> None:
+    journal = journals.open(kind())
+    journal.append(b"x")
+    opened()
+    assert journal.writer == os.getpid()
+    journals.segments()[0].unlink()
+    journal.tend(at_once=True)
+    assert journals.records(of=journal) == [], "it would be stored twice"
+
+
 def test_a_dead_owner_is_told_nothing(journals: Journals, kind: type[Files], opened: Open) -> None:
     record_and_end(journals, kind, [b"x"])
     source = opened()
