@@ -283,24 +283,23 @@ class Journal:
             return
         self._is_appending_again = True
         try:
-            for segment in list(self._deleted):
-                if segment is present:
-                    continue
-                reader = writer_pid(segment)
-                again: list[tuple[bytes, int]] = []
-                if reader and reader == writer_pid(present):
-                    pass  # it has read that one to its end
-                elif reader and is_running(reader):
-                    continue
-                else:
-                    again = frames(segment.unstored())
-                left = [each for each in self._deleted if each is not segment]
-                self._again, self._deleted = [*self._again, *again], left
-                segment.release()
-            while self._again:
-                self._put_again(*self._again[0])
+            # A call: where a loop jumps back, CPython 3.12 and 3.13 leave a `try` around it without its `finally`.
+            self._take_over(present)
         finally:
             self._is_appending_again = False
+
+    def _take_over(self, present: Segment) -> None:
+        for segment in [each for each in self._deleted if each is not present]:
+            reader = writer_pid(segment)
+            has_read = reader != 0 and reader == writer_pid(present)  # that one, to its end
+            if reader and not has_read and is_running(reader):
+                continue
+            again = [] if has_read else frames(segment.unstored())
+            left = [each for each in self._deleted if each is not segment]
+            self._again, self._deleted = [*self._again, *again], left
+            segment.release()
+        while self._again:
+            self._put_again(*self._again[0])
 
     def _put_again(self, payload: bytes, sequence: int) -> None:
         """Append the first of those that wait for it, once: an interrupt may come before that is done, or after."""
@@ -312,7 +311,7 @@ class Journal:
             segment = self._segment
             if segment is not None:
                 start = before.offset if segment.number == before.segment else HEADER_BYTES
-                if any(sequence == each for _, each in frames(segment.content(start))):
+                if sequence in (each for _, each in frames(segment.content(start))):
                     self._again_at, self._again = self.position(), rest
             raise
 

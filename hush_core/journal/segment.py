@@ -176,9 +176,7 @@ class PlainSegment(_SegmentFile):
             try:
                 if end > self._limit:
                     raise ValueError("a signal handler took the last place")
-                done = 0
-                while done < size:
-                    done += self._files.write(self.fd, frame[done:], start + done)
+                self._write_whole(frame, start)
             except OSError as problem:
                 if is_interrupt(problem):
                     self._limit = 0  # as below
@@ -188,7 +186,12 @@ class PlainSegment(_SegmentFile):
             except BaseException:
                 self._limit = 0  # the frame may be whole and read already, or a hole: nothing may follow it here
                 raise
-            return done
+            return size
+
+    def _write_whole(self, frame: bytes, start: int) -> None:
+        done = 0
+        while done < len(frame):
+            done += self._files.write(self.fd, frame[done:], start + done)
 
     def close_to_writers(self) -> None:
         with self._lock:
