@@ -44,7 +44,8 @@ from hush_core import code_node, get_tracer
 def answer(question):
     return {"answer": "Paris", "$usage": {"prompt_tokens": 3}, "$media": b"PNG"}
 
-tracer = get_tracer("langfuse", base_url="http://127.0.0.1:9", public_key="pk-lf-1", secret_key="sk-lf-1")
+# A key that nobody has: the delivery waits for it, and no writer stays to try again.
+tracer = get_tracer("langfuse", base_url="http://127.0.0.1:9", public_key="${NO_SUCH_KEY}", secret_key="sk-lf-1")
 with tracer.trace("geography", user_id="ann"):
     answer("What is the capital of France?")
 print(*sys.modules)
