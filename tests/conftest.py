@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import signal
@@ -77,6 +78,13 @@ class Share(NamedTuple):
 
     def of(self, times: int) -> int:
         return times * self.number // self.shares - times * (self.number - 1) // self.shares
+
+
+@pytest.fixture
+def nothing_is_left_open() -> Iterator[None]:
+    """Let go of the files that an interrupt has left to the collector."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -79,9 +79,8 @@ class OptionCheck:
                 raise ConfigError(
                     f"headers of {self._tracer} have a name that cannot be one. Right would be {example}."
                 )
-            if not _HEADER_NAME.fullmatch(
-                name
-            ):  # no more of it: "Authorization: Bearer KEY" may have been taken for a name
+            if not _HEADER_NAME.fullmatch(name):
+                # Not all of it is shown: "Authorization: Bearer KEY" may have been taken for a name.
                 raise ConfigError(
                     f"A header of {self._tracer} has a name that begins with {begin[0]!r} and goes on with what no "
                     f"header's name can hold. Right would be {example}."

@@ -4,7 +4,6 @@ it."""
 from __future__ import annotations
 
 import contextlib
-import gc
 import signal
 import time
 from collections.abc import Iterator
@@ -32,14 +31,10 @@ from tests.journal.conftest import read_whole
 RAISED = [Timeout, TimeoutError, SystemExit]
 
 # A file that an interrupt leaves open is closed by the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    """Let go of the files that an interrupt has left to the collector."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("nothing_is_left_open"),
+]
 
 
 class Odd:

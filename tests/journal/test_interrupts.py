@@ -4,9 +4,7 @@ it."""
 from __future__ import annotations
 
 import contextlib
-import gc
 import struct
-from collections.abc import Iterator
 from itertools import count
 from math import inf
 
@@ -20,16 +18,12 @@ from hush_core.system import Files
 from tests.journal.conftest import Journals
 
 # A file that an interrupt leaves open is closed by the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("nothing_is_left_open"),
+]
 
 RAISED = [Timeout, TimeoutError, SystemExit, KeyboardInterrupt]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_open() -> Iterator[None]:
-    """Let go of the files that an interrupt has left to the collector."""
-    yield
-    gc.collect()
 
 
 def delete(journals: Journals) -> None:

@@ -91,7 +91,7 @@ def test_importing_costs_at_most_twice_what_starting_python_costs(
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     took = {code: cpu_seconds(code) for code in ("pass", over, statement)}
-    for code in list(took) * 6:
+    for code in list(took) * 15:  # the best of them: other tests are at work beside this one
         took[code] = min(took[code], cpu_seconds(code))
     with capsys.disabled():
         said = ", ".join(f"{code[:22]!r} {seconds * 1000:.1f} ms" for code, seconds in took.items())
