@@ -23,6 +23,12 @@ _CERTAIN_FILESYSTEMS: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs",
 
 #: Of <sys/prctl.h>.
 _PR_SET_PDEATHSIG: Final = 1
+#: Fields of /proc/PID/stat, counted from the third: of proc_pid_stat(5).
+_STATE, _FLAGS, _START_TICKS, _PENDING_SIGNALS, _EXIT_CODE = 0, 6, 19, 28, 49
+#: Of the kernel's <linux/sched.h>: it ends (PF_EXITING); a signal has ended it (PF_SIGNALED).
+_IS_ENDING: Final = 0x4 | 0x400
+#: SIGKILL's bit, which is what the kernel makes of any signal that ends a process, for each of its threads.
+_IS_KILLED: Final = 1 << 8
 
 
 class ProcessIdentity(NamedTuple):
@@ -34,14 +40,19 @@ class ProcessIdentity(NamedTuple):
     pid_namespace: int  #: inode of /proc/PID/ns/pid; 0 where the system does not say
 
 
-def _start_ticks(pid: int) -> int | None:
-    """When a process started, or None if it is gone (a zombie counts as gone: it will never write again)."""
+def _stat_of(pid: int) -> list[bytes] | None:
+    """What the system says of a process, or None if it is gone (a zombie counts as gone: it will never write again)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return None if fields[_STATE] in (b"Z", b"X") else fields
+
+
+def _start_ticks(pid: int) -> int | None:
+    fields = _stat_of(pid)
+    return None if fields is None else int(fields[_START_TICKS])
 
 
 def _boot_id() -> bytes:
@@ -99,7 +110,22 @@ def is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return _start_ticks(pid) is not None if sys.platform == "linux" else True
+    return _stat_of(pid) is not None if sys.platform == "linux" else True
+
+
+def goes_on(pid: int) -> bool:
+    """Whether a process runs, and has not been killed: until it gets a processor to die on, it is there all the same.
+
+    Not proof of an end: it may be in the middle of a system call, which may still have its effect.
+    """
+    if sys.platform != "linux":
+        return is_running(pid)
+    fields = _stat_of(pid)
+    # The signal is pending, then taken, and only then does the process end. In between the exit code alone says so,
+    # and newer kernels give that of a process that still runs.
+    return fields is not None and not (
+        int(fields[_PENDING_SIGNALS]) & _IS_KILLED or int(fields[_FLAGS]) & _IS_ENDING or int(fields[_EXIT_CODE])
+    )
 
 
 def filesystem_of(path: Path) -> str:
