@@ -13,8 +13,10 @@ import pytest
 from waiting import wait_until
 
 from hush_core import LocalTracer, code_node
+from hush_core.background.election import elect
 from hush_core.background.supervisor import get_background
 from hush_core.capture.record import _encode_fast
+from hush_core.journal.format import journal_directory
 from hush_core.store.trace_store import get_store
 
 SECRET = b"hunter2-CORRECT-horse"
@@ -91,14 +93,19 @@ def test_a_real_process_and_its_forked_child_leave_no_secret_on_the_disk(tmp_pat
     (tmp_path / "hush.toml").write_text(
         f'[capture]\nstart_records = {start_records}\n[mask]\nkeys = ["Password", "API_KEY", "authorization"]\n'
     )
-    app = subprocess.Popen(
+    directory = journal_directory(tmp_path / "traces.db")
+    directory.mkdir()
+    elected = elect(directory)  # no writer begins meanwhile, which would give up the segments that are looked at
+    assert elected is not None
+    with subprocess.Popen(
         [sys.executable, "-c", APP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert app.stdout is not None
-    assert app.stdout.readline() == "recorded\n"
-    journals = files_below(tmp_path)
+    ) as app:
+        with open(elected, "rb"):
+            assert app.stdout is not None
+            assert app.stdout.readline() == "recorded\n"
+            journals = files_below(tmp_path)
+        _, errors = app.communicate("\n", timeout=60)
     assert any(b"kept-argument" in content for path, content in journals.items() if path.suffix == ".segment")
-    _, errors = app.communicate("\n", timeout=60)
     assert (app.returncode, errors) == (0, "")
     wait_until(lambda: len(list(get_store().iter_requests())) == 2, "both requests to be stored")
     for request_id in ("a", "b"):

@@ -86,7 +86,7 @@ class Trial:
         self.place = place
         self._backend = backend
         self._app = place.start(place.script(APP))
-        assert self._app.stdout is not None and self._app.stdout.readline() == "ready\n"
+        assert place.line(self._app) == "ready\n"
 
     def end_app(self) -> None:
         """The app ends; what it said was taken in."""

@@ -100,6 +100,16 @@ class App:
         self._running.append(process)
         return process
 
+    def line(self, process: subprocess.Popen[str]) -> str:
+        """The next line that it says; empty when it says no more. Reads no further, as `readline` would: what that has
+        read ahead, neither `finish` nor `communicate` gives.
+        """
+        assert process.stdout is not None
+        line = b""
+        while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+            line += byte
+        return line.decode()
+
     def finish(self, process: subprocess.Popen[str], stdin: str | None = None, *, status: int = 0) -> str:
         """Wait until it has ended and nobody holds its output any more. Gives its standard output.
 

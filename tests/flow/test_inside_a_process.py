@@ -187,8 +187,7 @@ def test_a_writer_that_has_nothing_to_do_takes_next_to_nothing(app: App) -> None
             """
         )
     )
-    assert idle.stdout is not None
-    idle.stdout.readline()
+    app.line(idle)
     writer = app.wait_for_writer()
     idle_s = 3.0
     time.sleep(0.5)  # it goes on looking by itself for a moment after the last record

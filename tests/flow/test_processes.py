@@ -340,8 +340,7 @@ def test_sixty_four_processes_at_once_on_one_database_lose_and_double_nothing(ap
     )
     started = [app.start(script, str(number)) for number in range(processes)]
     for each in started:
-        assert each.stdout is not None
-        each.stdout.readline()
+        app.line(each)
     for each in started:
         assert each.stdin is not None
         each.stdin.close()
@@ -449,8 +448,7 @@ def test_gunicorn_with_preloaded_app_records_every_request(app: App) -> None:
 
 def test_an_app_has_no_zombie_and_its_writer_is_nobodys_child(app: App) -> None:
     idle = app.start(app.script("answer('a', 1)\nassert get_store().sync(30)\nprint(flush=True)\nsys.stdin.read()"))
-    assert idle.stdout is not None
-    idle.stdout.readline()
+    app.line(idle)
     writer = app.wait_for_writer()
     assert set(leftovers(app.folder)) == {idle.pid, writer, *app.shells()}
     assert children_of(idle.pid) == []

@@ -47,8 +47,7 @@ def test_apps_that_begin_together_have_one_writer(app: App) -> None:
     script = app.script("answer(sys.argv[1], 1)\nassert get_store().sync(30)\nprint(flush=True)\nsys.stdin.read()")
     started = [app.start(script, str(number)) for number in range(8)]
     for each in started:
-        assert each.stdout is not None
-        each.stdout.readline()
+        app.line(each)
     wait_until(lambda: len(app.writers()) == 1, "one writer to be left")
     for each in started:
         app.finish(each, "")
@@ -85,8 +84,7 @@ def test_a_writer_killed_asleep_with_its_shell_is_there_for_the_next_record(app:
         ),
         bufsize=1,
     )
-    assert idle.stdout is not None
-    idle.stdout.readline()
+    app.line(idle)
     app.wait_for_writer()
     kill_all(app)
     # Of a process that dies, the command line goes before the socket.
@@ -115,18 +113,17 @@ def with_kills(app: App, times: int, kill_it: Callable[[], None]) -> None:
     for _ in range(times):
         app.wait_for_writer()
         kill_it()
-        said = said_after(recording, time.monotonic_ns())
+        said = said_after(app, recording, time.monotonic_ns())
         app.wait_until_stored(f"r{said}", whole(said), _SOON_S)
     (app.folder / "stop").touch()
     count = said + 1 + app.finish(recording).count("\n")
     app.check({f"r{number}": whole(number) for number in range(count)})
 
 
-def said_after(recording: subprocess.Popen[str], instant_ns: int) -> int:
+def said_after(app: App, recording: subprocess.Popen[str], instant_ns: int) -> int:
     """The number of the first request that returned after an instant."""
-    assert recording.stdout is not None
     while True:
-        number, returned_ns = map(int, recording.stdout.readline().split())
+        number, returned_ns = map(int, app.line(recording).split())
         if returned_ns > instant_ns:
             return number
 
@@ -140,8 +137,7 @@ def kill_all(app: App) -> None:
 def test_a_killed_writer_of_a_dead_app_is_started_again_and_stores_all(app: App) -> None:
     """Nobody else would notice: the app is gone, and records nothing that could ring."""
     recording = app.start(app.script("answer('a', *range(3000))\nprint(flush=True)\nsignal.pause()"))
-    assert recording.stdout is not None
-    recording.stdout.readline()
+    app.line(recording)
     wait_until(lambda: bool(app.writers()), "a writer")
     kill(recording.pid)
     for writer in app.writers():
@@ -152,8 +148,7 @@ def test_a_killed_writer_of_a_dead_app_is_started_again_and_stores_all(app: App)
 
 def test_records_left_by_a_killed_app_and_writer_are_stored_by_the_next_writer(app: App) -> None:
     recording = app.start(app.script("answer('a', *range(3000))\nprint(flush=True)\nsignal.pause()"))
-    assert recording.stdout is not None
-    recording.stdout.readline()
+    app.line(recording)
     kill(recording.pid)
     kill_all(app)
     app.finish(recording, status=-9)
@@ -168,8 +163,7 @@ def test_the_writer_holds_none_of_the_apps_files_and_stands_in_none_of_its_folde
             "answer('a', 1)\nprint(flush=True)\nsys.stdin.read()"
         )
     )
-    assert idle.stdout is not None
-    idle.stdout.readline()
+    app.line(idle)
     writer = app.wait_for_writer()
     for pid in [writer, *app.shells()]:
         process = Path("/proc", str(pid))
