@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 
 from hush_core import FlushData, NodeData
+from hush_langfuse import client
 from hush_langfuse.tracer import LangfuseTracer
 
 from .langfuse_server import LangfuseServer
 
 SECRET = "sk-canary-5f0c8e21b7d94a36c1e8f072"  # tests/support/canary.py: looked for after each test
 PUBLIC = "pk-lf-5b1c2d3e-public"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def last_client() -> Iterator[None]:
+    """The client that a delivery process keeps until it ends, closed: here it is kept by the tests' own process."""
+    yield
+    if client._client is not None:
+        client._client.close()
 
 
 @pytest.fixture(autouse=True)

@@ -158,11 +158,11 @@ def test_a_message_over_the_limit_of_the_server_is_refused_with_a_reason(service
 
 
 def test_a_server_that_says_nothing_is_given_up_in_time(service: Service) -> None:
-    service.do = lambda context: time.sleep(2)  # shorter than the test's end waits for
+    service.do = lambda context: time.sleep(4)  # shorter than the test's end waits for
     began = time.monotonic()
     with pytest.raises(RetryableFlushError, match="DEADLINE_EXCEEDED"):
         OTelTracer.flush(to(service, timeout_s=0.3))
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3.5
 
 
 def test_nobody_there_is_worth_another_try(service: Service) -> None:
