@@ -23,11 +23,11 @@ _CERTAIN_FILESYSTEMS: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs",
 
 #: Of <sys/prctl.h>.
 _PR_SET_PDEATHSIG: Final = 1
-#: Fields of /proc/PID/stat, counted from the third: of proc_pid_stat(5).
+#: Where a field is in what follows the name in /proc/PID/stat: proc_pid_stat(5) numbers each three higher.
 _STATE, _FLAGS, _START_TICKS, _PENDING_SIGNALS, _EXIT_CODE = 0, 6, 19, 28, 49
 #: Of the kernel's <linux/sched.h>: it ends (PF_EXITING); a signal has ended it (PF_SIGNALED).
 _IS_ENDING: Final = 0x4 | 0x400
-#: SIGKILL's bit, which is what the kernel makes of any signal that ends a process, for each of its threads.
+#: SIGKILL's bit: what the kernel makes, for each thread, of a signal that ends a process without a core dump.
 _IS_KILLED: Final = 1 << 8
 
 
@@ -51,6 +51,7 @@ def _stat_of(pid: int) -> list[bytes] | None:
 
 
 def _start_ticks(pid: int) -> int | None:
+    """When a process started, or None if it is gone, as of `_stat_of`."""
     fields = _stat_of(pid)
     return None if fields is None else int(fields[_START_TICKS])
 
@@ -113,17 +114,19 @@ def is_running(pid: int) -> bool:
     return _stat_of(pid) is not None if sys.platform == "linux" else True
 
 
-def goes_on(pid: int) -> bool:
-    """Whether a process runs, and has not been killed: until it gets a processor to die on, it is there all the same.
+def is_doomed(pid: int) -> bool:
+    """Whether a process is gone, or has been killed: until it gets a processor to die on, it is there all the same.
 
-    Not proof of an end: it may be in the middle of a system call, which may still have its effect.
+    A hint, and no proof of an end. One that is dying may be in the middle of a system call, which may still have its
+    effect. One that is stopped or traced may seem doomed for that time, and one that a signal with a core dump ends
+    (SIGQUIT, SIGSEGV) does not before it takes the signal. Where there is no /proc, only one that is gone is doomed.
     """
     if sys.platform != "linux":
-        return is_running(pid)
+        return not is_running(pid)
     fields = _stat_of(pid)
-    # The signal is pending, then taken, and only then does the process end. In between the exit code alone says so,
-    # and newer kernels give that of a process that still runs.
-    return fields is not None and not (
+    # The signal is pending, then it is taken, and only then does the process end. In between, its exit code alone says
+    # so: on recent kernels (6.18 does), and of a process that this one may trace.
+    return fields is None or bool(
         int(fields[_PENDING_SIGNALS]) & _IS_KILLED or int(fields[_FLAGS]) & _IS_ENDING or int(fields[_EXIT_CODE])
     )
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from hush_core.background.doorbell import connect
 from hush_core.interrupt import is_interrupt
-from hush_core.system import FILES, goes_on
+from hush_core.system import FILES, is_doomed
 
 LOCK: Final = "writer.lock"
 STARTED: Final = "writer.started"
@@ -71,7 +71,7 @@ def _is_beginning(fd: int) -> bool:
     if not 0.0 <= time.time() - os.fstat(fd).st_mtime < _BEGINS_WITHIN_S:
         return False
     keeper = FILES.read(fd, 20, 0).strip()
-    return keeper.isdigit() and goes_on(int(keeper))
+    return keeper.isdigit() and not is_doomed(int(keeper))
 
 
 def is_still_elected(directory: Path, fd: int) -> bool:

@@ -18,6 +18,7 @@ from hush_core.background.supervisor import get_background
 from hush_core.capture.record import _encode_fast
 from hush_core.journal.format import journal_directory
 from hush_core.store.trace_store import get_store
+from hush_core.system import FILES
 
 SECRET = b"hunter2-CORRECT-horse"
 #: Without the secret in one piece, so that it is in no file that the test itself makes.
@@ -94,16 +95,18 @@ def test_a_real_process_and_its_forked_child_leave_no_secret_on_the_disk(tmp_pat
         f'[capture]\nstart_records = {start_records}\n[mask]\nkeys = ["Password", "API_KEY", "authorization"]\n'
     )
     directory = journal_directory(tmp_path / "traces.db")
-    directory.mkdir()
+    FILES.make_directory(directory)
     elected = elect(directory)  # no writer begins meanwhile, which would give up the segments that are looked at
     assert elected is not None
     with subprocess.Popen(
         [sys.executable, "-c", APP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as app:
-        with open(elected, "rb"):
+        try:
             assert app.stdout is not None
             assert app.stdout.readline() == "recorded\n"
             journals = files_below(tmp_path)
+        finally:
+            os.close(elected)
         _, errors = app.communicate("\n", timeout=60)
     assert any(b"kept-argument" in content for path, content in journals.items() if path.suffix == ".segment")
     assert (app.returncode, errors) == (0, "")

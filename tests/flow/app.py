@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pytest
 from waiting import wait_until
 
 import hush_core
@@ -101,12 +102,17 @@ class App:
         return process
 
     def line(self, process: subprocess.Popen[str]) -> str:
-        """The next line that it says; empty when it says no more. Reads no further, as `readline` would: what that has
-        read ahead, neither `finish` nor `communicate` gives.
+        """The next line that it says; fails if it ends without one.
+
+        Reads not a byte further. `readline` reads ahead, and neither `finish` nor `communicate` gives what it has read.
         """
         assert process.stdout is not None
         line = b""
-        while not line.endswith(b"\n") and (byte := os.read(process.stdout.fileno(), 1)):
+        while not line.endswith(b"\n"):
+            byte = os.read(process.stdout.fileno(), 1)
+            if not byte:
+                _, errors = process.communicate(timeout=_DEADLINE_S)
+                pytest.fail(f"the app ended after {line!r}:\n{errors}")
             line += byte
         return line.decode()
 

@@ -20,6 +20,12 @@ for number in range(10**9):
 """
 
 
+def under_way(status: str, root: str = "", work: str = "", *, number: int = 0) -> Request:
+    """A request that its process was at when it ended, and how far it had come with its two nodes."""
+    nodes = [Node("flow", None, None, root)] if root else []
+    return Request(status, [*nodes, Node("work", "flow", number, work)] if work else nodes)
+
+
 def check_said(app: App, said: int, also: tuple[Request, ...]) -> None:
     """Every request that had returned is whole; the one that was under way is one of these, if it is there at all."""
     app.wait_for_end()
@@ -41,18 +47,20 @@ def test_ctrl_c_ends_the_app_and_not_the_writer(app: App) -> None:
     assert "hush: " not in errors
     assert app.writers() == [writer]
     said = 50 + out.count("\n")
-    check_said(app, said, under_way_when_interrupted(said))
-
-
-def under_way_when_interrupted(number: int) -> tuple[Request, ...]:
-    """What a request may be into which Ctrl+C came: before its root was recorded, or the end of it, or anywhere."""
-    ends = ("ok", "error", "interrupted")
-    nodes = [
-        [],
-        *([Node("flow", None, None, root)] for root in ends),
-        *([Node("flow", None, None, root), Node("work", "flow", number, work)] for root in ends for work in ends),
-    ]
-    return tuple(Request(status, each) for status in ("completed", "failed", "interrupted") for each in nodes)
+    check_said(
+        app,
+        said,
+        (
+            under_way("failed"),  # it came before the root was recorded,
+            under_way("failed", "interrupted"),  # or before that was known,
+            under_way("interrupted", "interrupted"),  # or between that and the body,
+            under_way("failed", "error"),
+            *(under_way("failed", "error", work, number=said) for work in ("ok", "error", "interrupted")),
+            under_way("interrupted", "interrupted", "ok", number=said),  # or just behind the body,
+            under_way("completed", "interrupted", "ok", number=said),  # or before the root's end,
+            under_way("interrupted", "ok", "ok", number=said),  # or before the request's
+        ),
+    )
 
 
 def test_ctrl_c_while_an_app_waits_leaves_its_open_trace_failed(app: App) -> None:
@@ -131,12 +139,12 @@ def test_kill_9_of_a_recording_app_loses_nothing_that_had_returned(app: App) -> 
     kill(running.pid)
     out, _ = running.communicate(timeout=60)
     said = 50 + out.count("\n")
-    interrupted = [
-        Request("interrupted", [Node("flow", None, None, root), *nodes])
+    ways = [
+        under_way("interrupted", root, work, number=said)
         for root in ("interrupted", "ok")
-        for nodes in ([], [Node("work", "flow", said, "interrupted")], [Node("work", "flow", said, "ok")])
+        for work in ("", "interrupted", "ok")
     ]
-    check_said(app, said, (Request("interrupted", []), *interrupted))
+    check_said(app, said, (under_way("interrupted"), *ways))
 
 
 @pytest.mark.parametrize(
@@ -179,8 +187,9 @@ def test_the_writer_ends_two_seconds_after_the_last_producer(app: App) -> None:
     app.finish(second, "")
     ended = time.monotonic()
     wait_until(lambda: not app.writers(), "the writer to end")
-    assert time.monotonic() - about_to_end > 1.5
-    assert time.monotonic() - ended < 6.0
+    gone = time.monotonic()
+    assert gone - about_to_end > 1.5
+    assert gone - ended < 6.0
     app.check({"a": whole(1), "b": whole(2)})
 
 

@@ -81,8 +81,7 @@ def test_a_writer_killed_asleep_with_its_shell_is_there_for_the_next_record(app:
             for line in sys.stdin:
                 answer(line.strip(), 2)
             """
-        ),
-        bufsize=1,
+        )
     )
     app.line(idle)
     app.wait_for_writer()
@@ -108,7 +107,7 @@ def test_writer_and_shell_killed_together_while_an_app_records_go_on_soon(app: A
 
 def with_kills(app: App, times: int, kill_it: Callable[[], None]) -> None:
     """Kill while an app records a hundred requests a second; what it recorded afterwards is stored soon."""
-    recording = app.start(app.script(RECORD_ON), bufsize=1)
+    recording = app.start(app.script(RECORD_ON))
     said = -1
     for _ in range(times):
         app.wait_for_writer()

@@ -21,7 +21,9 @@ PUBLIC = "pk-lf-5b1c2d3e-public"
 
 @pytest.fixture(autouse=True, scope="session")
 def last_client() -> Iterator[None]:
-    """The client that a delivery process keeps until it ends, closed: here it is kept by the tests' own process."""
+    """The client that a delivery process keeps until it ends, closed: here the tests' own process keeps it, whose end
+    would warn of its socket.
+    """
     yield
     if client._client is not None:
         client._client.close()
