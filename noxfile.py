@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -80,12 +81,23 @@ def built_wheel(session: nox.Session, project: Path = ROOT) -> Path:
     return _wheels[project]
 
 
-def install(session: nox.Session, *groups: str, projects: tuple[Path, ...] = (ROOT,)) -> None:
-    """Install built wheels and the dependency groups; the wheels anew, since their version numbers do not change."""
-    wheels = {project: str(built_wheel(session, project)) for project in projects}
-    wanted = [wheel + EXTRAS.get(project, "") for project, wheel in wheels.items()]
-    session.install("-q", *wanted, *nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups))
-    session.install("-q", "--force-reinstall", "--no-deps", *wheels.values())
+def wheels_of(session: nox.Session, projects: Iterable[Path]) -> list[str]:
+    """These projects as pip takes them: their wheels, with what is tested of their extras."""
+    return [f"{built_wheel(session, project)}{EXTRAS.get(project, '')}" for project in projects]
+
+
+def install(session: nox.Session, *groups: str, projects: Iterable[Path] = (ROOT,)) -> None:
+    """Install built wheels and the dependency groups, and nothing else of this checkout.
+
+    In an environment that is used again, what is there of it goes first: pip would keep a wheel whose version number
+    has not changed.
+    """
+    site_packages = Path(session.virtualenv.location, "lib").glob("python*/site-packages")
+    there = [found.name.partition("-")[0] for folder in site_packages for found in folder.glob("hush_*.dist-info")]
+    if there:
+        session.run("python", "-m", "pip", "uninstall", "-q", "-y", *there)
+    dependencies = nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups)
+    session.install("-q", *wheels_of(session, projects), *dependencies)
 
 
 @nox.session
@@ -127,11 +139,9 @@ def tests(session: nox.Session) -> None:
         session.run(*command, success_codes=nothing_ran_is_well, env={"PYTHONDONTWRITEBYTECODE": ""})
 
     install(session, "tests")
-    # An environment that is used again has them from the last time.
-    session.run("python", "-m", "pip", "uninstall", "-q", "-y", *(project.name for project in (EXAMPLE, *PLUGINS)))
     run("absent")
-    install(session, "tests", projects=(ROOT, EXAMPLE, *PLUGINS))
-    session.install("-q", *(name for project in PLUGINS for name in tests_of(project)))
+    dependencies = [name for project in PLUGINS for name in tests_of(project)]
+    session.install("-q", *wheels_of(session, (EXAMPLE, *PLUGINS)), *dependencies)
     run("installed")
 
 

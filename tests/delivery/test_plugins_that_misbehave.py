@@ -21,13 +21,13 @@ from waiting import wait_until
 from .place import FLUSHED, PENDING, SOON_S, Place
 
 #: The `[delivery] timeout` of a trial.
-_TIMEOUT_S: Final = 6.0
+_TIMEOUT_S: Final = 10.0
 _GIVEN_UP: Final = f"no answer within {_TIMEOUT_S:g} s"
 #: How long a delivery may take from the end of its request to the backend while another tracer misbehaves: usually less
 #: than half an attempt of that, which is what those would wait on average that stood behind it. It takes milliseconds;
 #: but the machine is shared, and deliveries give way to all else.
-_USUALLY_S: Final = 2.5
-_ALWAYS_S: Final = 10.0
+_USUALLY_S: Final = 4.5
+_ALWAYS_S: Final = 20.0
 
 #: Records for both tracers until its input ends; says of each request when it was complete, and how long that took.
 APP: Final = """

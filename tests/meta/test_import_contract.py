@@ -93,11 +93,11 @@ def test_importing_costs_at_most_twice_what_starting_python_costs(
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     took = {code: cpu_seconds(code) for code in ("pass", over, statement)}
     rounds_since = 0
-    for _ in range(100):
+    for _ in range(40):
         best = {code: min(seconds, cpu_seconds(code)) for code, seconds in took.items()}
         rounds_since = rounds_since + 1 if best == took else 0
         took = best
-        if rounds_since == 10:
+        if rounds_since == 6:
             break
     with capsys.disabled():
         said = ", ".join(f"{code[:22]!r} {seconds * 1000:.1f} ms" for code, seconds in took.items())
