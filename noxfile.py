@@ -95,7 +95,7 @@ def install(session: nox.Session, *groups: str, projects: Iterable[Path] = (ROOT
     site_packages = Path(session.virtualenv.location, "lib").glob("python*/site-packages")
     there = [found.name.partition("-")[0] for folder in site_packages for found in folder.glob("hush_*.dist-info")]
     if there:
-        session.run("python", "-m", "pip", "uninstall", "-q", "-y", *there)
+        session.run_install("python", "-m", "pip", "uninstall", "-q", "-y", *there)
     dependencies = nox.project.dependency_groups({"dependency-groups": GROUPS}, *groups)
     session.install("-q", *wheels_of(session, projects), *dependencies)
 

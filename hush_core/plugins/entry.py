@@ -18,6 +18,8 @@ from hush_core.interrupt import is_interrupt
 
 GROUP: Final = "hush"
 _DIST_INFO: Final = ".dist-info"
+_UNNAMED: Final = "an unnamed distribution"
+_HEADERS: Final = re.compile(r"^(Name|Version):[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 
 
 class Entry(NamedTuple):
@@ -56,15 +58,19 @@ def installed() -> tuple[Entry, ...]:
             continue
         if pairs:
             name, version = _identity(distribution)
-            found.setdefault(normal(name), [Entry(*pair, name, version) for pair in pairs])
+            key = normal(name) if name != _UNNAMED else f"{name} {len(found)}"  # each is another
+            found.setdefault(key, [Entry(*pair, name, version) for pair in pairs])
     return tuple(entry for entries in found.values() for entry in entries)
 
 
 def _identity(distribution: Any) -> tuple[str, str]:
+    """Its name and version, from the headers of its metadata: for these two, no parser of e-mail is worth loading."""
     try:
-        return str(distribution.metadata["Name"]), str(distribution.version)
-    except Exception:  # its metadata is damaged or missing: the plugin may be whole
-        return "an unnamed distribution", ""
+        text = next(filter(None, map(distribution.read_text, ("METADATA", "PKG-INFO", ""))), "")
+    except Exception:  # it is damaged: the plugin may be whole
+        text = ""
+    said = dict(reversed(_HEADERS.findall(text.partition("\n\n")[0])))  # of two, the first
+    return said.get("Name", _UNNAMED), said.get("Version", "")
 
 
 def named(name: str) -> tuple[Entry, ...]:

@@ -7,14 +7,15 @@ that could not be kept; and the writer, the journals' files and the processes co
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from hush_core.journal.format import HEADER_BYTES
 from hush_core.journal.reader import JournalSurvey, Pending, count_before, count_pending, survey
-from hush_core.store.queries.holdings import Holdings, JournalRow, load_holdings
+from hush_core.store.queries.holdings import Holdings, JournalRow, load_holdings, load_segments
 from hush_core.store.queries.reader import EmptyDatabaseError, file_status
 
 #: A look may fall between two steps of a process or the writer: another look a little later tells that from a loss.
@@ -22,6 +23,7 @@ _LOOKS: Final = 8
 _BETWEEN_LOOKS_S: Final = 0.02
 
 _DROPPED: Final = "dropped:"
+_Loaded = TypeVar("_Loaded")
 
 
 class JournalAccount(msgspec.Struct):
@@ -83,22 +85,18 @@ def take_account(db_path: Path, directory: Path) -> tuple[Account, Holdings | No
         if look:
             time.sleep(_BETWEEN_LOOKS_S)
         # The database first: what is stored meanwhile is counted in the journal, and nowhere twice.
-        holdings = _load_if_there(db_path)
+        holdings = _if_there(load_holdings, db_path)
         account = _add_up(holdings, survey(directory))
         # A segment that was stored and given up between the two is in neither: then the store has moved on since.
-        if account.adds_up and _segments(holdings) == _segments(_load_if_there(db_path)):
+        segments = {row.journal_id: row.segment for row in holdings.journals} if holdings is not None else {}
+        if account.adds_up and segments == (_if_there(load_segments, db_path) or {}):
             break
     return account, holdings
 
 
-def _segments(holdings: Holdings | None) -> dict[str, int]:
-    """Up to which segment each journal is stored."""
-    return {row.journal_id: row.segment for row in holdings.journals} if holdings is not None else {}
-
-
-def _load_if_there(db_path: Path) -> Holdings | None:
+def _if_there(load: Callable[[Path], _Loaded], db_path: Path) -> _Loaded | None:
     try:
-        return load_holdings(db_path) if file_status(db_path) is not None else None
+        return load(db_path) if file_status(db_path) is not None else None
     except EmptyDatabaseError:  # a writer is making it this instant
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -81,28 +82,25 @@ def test_importing_the_package_prints_and_writes_nothing() -> None:
     [("import hush_core", "pass"), (IMPORT_ALL, "import msgspec, xxhash")],
     ids=["the package, over bare Python", "every public name, over the libraries that they are made with"],
 )
-def test_importing_costs_at_most_twice_what_starting_python_costs(
+def test_importing_costs_at_most_three_times_what_starting_python_costs(
     statement: str, over: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The budget of 30 ms, as a ratio, since a figure in ms means nothing on a shared machine.
+    """The budget of 30 ms, where bare Python takes 10: as a ratio, since a figure in ms means nothing here.
 
-    CPU time, and the best of alternating runs, of which there are more where other tests disturb them: until none has
-    been better for a while. With bytecode, as where hush is installed.
+    CPU time, and the median of alternating runs: what other tests take away, they take from each. With bytecode, as
+    where hush is installed.
     """
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
-    took = {code: cpu_seconds(code) for code in ("pass", over, statement)}
-    rounds_since = 0
-    for _ in range(40):
-        best = {code: min(seconds, cpu_seconds(code)) for code, seconds in took.items()}
-        rounds_since = rounds_since + 1 if best == took else 0
-        took = best
-        if rounds_since == 6:
-            break
+    codes = tuple(dict.fromkeys(("pass", over, statement)))
+    for code in codes:
+        cpu_seconds(code)  # compiles
+    runs = [{code: cpu_seconds(code) for code in codes} for _ in range(15)]
+    took = {code: median(run[code] for run in runs) for code in codes}
     with capsys.disabled():
         said = ", ".join(f"{code[:22]!r} {seconds * 1000:.1f} ms" for code, seconds in took.items())
         print(f"\nCPU of a process that runs only: {said}")
-    assert took[statement] - took[over] <= 2 * took["pass"]
+    assert took[statement] - took[over] <= 3 * took["pass"]
 
 
 def cpu_seconds(code: str) -> float:

@@ -95,13 +95,15 @@ def test_damaged_metadata_of_others_is_passed_over_and_a_plugin_without_any_is_l
 ) -> None:
     install("whole", offer("whole"))
     install("bare", offer("bare"))
+    install("garbled", offer("garbled"))
     (tmp_path / "site" / "hush_bare-1.2.3.dist-info" / "METADATA").unlink()
+    (tmp_path / "site" / "hush_garbled-1.2.3.dist-info" / "METADATA").write_bytes(b"Name: \xff\n")
     for name, content in {"binary": b"[hush]\n\xff\xfe = \xff", "odd": b"[hush]\nno value here\n= x\n[[[\n"}.items():
         folder = tmp_path / "site" / f"{name}-1.dist-info"
         folder.mkdir()
         (folder / "entry_points.txt").write_bytes(content)
     host = get_host()
-    assert {"whole", "bare"} <= set(host.registrations)
+    assert {"whole", "bare", "garbled"} <= set(host.registrations)
     assert find_tracer("whole").name == "whole"
 
 

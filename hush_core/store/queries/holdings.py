@@ -80,6 +80,12 @@ def load_holdings(db_path: Path | str) -> Holdings:
     )
 
 
+def load_segments(db_path: Path | str) -> dict[str, int]:
+    """Up to which segment each journal is stored. Raises StoreError as `open_reader`."""
+    with reading(db_path) as connection:
+        return dict(_all(connection, "SELECT journal_id, segment FROM journal"))
+
+
 def _undelivered(connection: sqlite3.Connection) -> dict[str, dict[str, int]]:
     """What is not delivered, by tracer and state."""
     counted: dict[str, dict[str, int]] = {}
