@@ -12,9 +12,12 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from hush_core.interrupt import is_interrupt
+
+if TYPE_CHECKING:
+    import socket
 
 #: File systems whose allocated blocks are certain to back a write. A mapped page that the disk cannot back kills the
 #: process with SIGBUS; copy-on-write systems (btrfs, zfs, bcachefs, overlay over them) take new blocks even to
@@ -118,17 +121,34 @@ def is_doomed(pid: int) -> bool:
     """Whether a process is gone, or has been killed: until it gets a processor to die on, it is there all the same.
 
     A hint, and no proof of an end. One that is dying may be in the middle of a system call, which may still have its
-    effect. One that is stopped or traced may seem doomed for that time, and one that a signal with a core dump ends
-    (SIGQUIT, SIGSEGV) does not before it takes the signal. Where there is no /proc, only one that is gone is doomed.
+    effect. One that is traced may seem doomed for an instant, and one that a signal with a core dump ends (SIGQUIT,
+    SIGSEGV) does not before it takes the signal. Where the system does not say, only one that is gone is doomed.
     """
     if sys.platform != "linux":
         return not is_running(pid)
-    fields = _stat_of(pid)
+    try:
+        fields = _stat_of(pid)
+    except PermissionError:  # somebody else's, where /proc hides those
+        return False
     # The signal is pending, then it is taken, and only then does the process end. In between, its exit code alone says
-    # so: on recent kernels (6.18 does), and of a process that this one may trace.
+    # so: on recent kernels (6.18 does), and of a process that this one may trace. That of a stopped one is the signal.
     return fields is None or bool(
-        int(fields[_PENDING_SIGNALS]) & _IS_KILLED or int(fields[_FLAGS]) & _IS_ENDING or int(fields[_EXIT_CODE])
+        int(fields[_PENDING_SIGNALS]) & _IS_KILLED
+        or int(fields[_FLAGS]) & _IS_ENDING
+        or (int(fields[_EXIT_CODE]) and fields[_STATE] not in (b"T", b"t"))
     )
+
+
+def listener_of(connection: socket.socket) -> int:
+    """The process at the other end of a connection to a Unix socket; 0 where the system does not say, or not here."""
+    if sys.platform != "linux":
+        return 0
+    import socket
+    import struct
+
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
 
 
 def filesystem_of(path: Path) -> str:

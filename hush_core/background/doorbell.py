@@ -125,15 +125,29 @@ class Doorbell:
         with _ShortPath(self._path) as name:
             listener.bind(name)
         os.chmod(self._path, 0o600)
+        self._inode = os.stat(self._path).st_ino
         listener.listen(128)
         listener.setblocking(False)
         self._listener = listener
         self._selector.register(listener, selectors.EVENT_READ)
 
+    def stay_open(self) -> None:
+        """Listen anew if nobody can find it any more: its name was deleted, or is another's."""
+        if self._listener is not None and not self._has_its_name():
+            self.close()
+            self.open()
+
+    def _has_its_name(self) -> bool:
+        try:
+            return os.stat(self._path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         """Stop listening, and hang up: the next ring finds nobody and starts another writer."""
         if self._listener is not None:
-            self._path.unlink(missing_ok=True)
+            if self._has_its_name():  # where the folder was deleted and made again, it is the next writer's
+                self._path.unlink(missing_ok=True)
             self._selector.unregister(self._listener)
             self._listener.close()
             self._listener = None

@@ -5,6 +5,7 @@ An flock: the system releases it when the process ends, whatever ends it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -47,31 +48,53 @@ def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:
     """Start a writer, unless one that another process has just started is about to begin. True if it was started.
 
     Without it, every process of a server that forks hundreds would start one, and all of them together would keep the
-    first from beginning. Raises OSError if none can be started.
+    first from beginning. Where the file that tells cannot be used, or the disk is full, each starts one all the same,
+    and all but one give way. Raises OSError if none can be started.
 
     :param start: gives the id of the process that lives as long as the writer is to run.
     """
-    fd = FILES.open(directory / STARTED, os.O_RDWR | os.O_CREAT)
+    # First this process: it may take a while, or be stopped in the middle, and holds up nobody else.
+    if not _note(directory, os.getpid(), unless=_is_beginning):
+        return False
+    keeper = start()
+    _note(directory, keeper, unless=lambda fd: _keeper(fd) != os.getpid())  # it may have begun already
+    return True
+
+
+def has_begun(directory: Path) -> None:
+    """A writer listens: if nobody does later, nobody waits for it."""
+    with contextlib.suppress(OSError):  # there is none, and nobody has waited
+        os.truncate(directory / STARTED, 0)
+
+
+def _note(directory: Path, keeper: int, *, unless: Callable[[int], bool]) -> bool:
+    """Tell others who is about to run a writer, unless what they have been told, in this descriptor, is against it."""
     try:
-        # Not an flock, which a child that is forked in between would hold for as long as it lives.
-        if not FILES.lock(fd) or _is_beginning(fd):
-            return False
-        keeper = start()
+        fd = FILES.open(directory / STARTED, os.O_RDWR | os.O_CREAT)
         try:
+            # Not an flock, which a child that is forked in between would hold for as long as it lives.
+            if not FILES.lock(fd) or unless(fd):
+                return False
             FILES.write(fd, b"%-20d" % keeper, 0)
-        except OSError as problem:  # a full disk: others will start one too, and it gives way
-            if is_interrupt(problem):
-                raise
-        return True
-    finally:
-        FILES.close(fd)
+        finally:
+            FILES.close(fd)
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
+    return True
 
 
 def _is_beginning(fd: int) -> bool:
     if not 0.0 <= time.time() - os.fstat(fd).st_mtime < _BEGINS_WITHIN_S:
         return False
-    keeper = FILES.read(fd, 20, 0).strip()
-    return keeper.isdigit() and not is_doomed(int(keeper))
+    keeper = _keeper(fd)
+    return keeper > 0 and not is_doomed(keeper)
+
+
+def _keeper(fd: int) -> int:
+    """The process that was noted last; 0 if it has begun, or there was none."""
+    noted = FILES.read(fd, 20, 0).strip()
+    return int(noted) if noted.isdigit() else 0
 
 
 def is_still_elected(directory: Path, fd: int) -> bool:

@@ -33,7 +33,9 @@ _BOOT: Final = (
 _starting = threading.RLock()
 #: A longer value of a variable is a document rather than a key or an address.
 _SHORT_CHARS: Final = 1024
-#: How long a fork waits for a start, which takes milliseconds.
+#: How long a start may take, which takes milliseconds, where the machine is busy, or somebody stops the shell.
+_SHELL_PATIENCE_S: Final = 10.0
+#: How long a fork waits for a start.
 _FORK_PATIENCE_S: Final = 1.0
 
 
@@ -76,16 +78,20 @@ def start_writer(
     if "PYTHONPATH" in os.environ:  # the app's own, for the delivery processes
         command += ["--python-path", os.environ["PYTHONPATH"]]
     with _starting:
-        shell = subprocess.run(
-            ["/bin/sh", "-c", _KEEP_RUNNING, "hush", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-            env=environment,
-            check=False,
-        )
+        try:
+            shell = subprocess.run(
+                ["/bin/sh", "-c", _KEEP_RUNNING, "hush", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+                env=environment,
+                check=False,
+                timeout=_SHELL_PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired as problem:
+            raise OSError(f"the shell that was to keep it running did not within {problem.timeout:g} s") from problem
     if not shell.stdout:
         raise OSError(f"the shell that was to keep it running ended with status {shell.returncode}")
     return int(shell.stdout)

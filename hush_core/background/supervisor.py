@@ -23,12 +23,17 @@ from hush_core.interrupt import is_interrupt
 from hush_core.journal.appender import Journal
 from hush_core.journal.format import WRITER_LOG
 from hush_core.journal.format import journal_directory as journal_directory
+from hush_core.system import is_doomed, listener_of
 
 if TYPE_CHECKING:
     from hush_core.capture.mask import Mask
 
-#: After one ring, how long this process leaves the writer in peace.
+#: After one ring, how long this process leaves the writer in peace, and how long if nobody has heard it: what is
+#: recorded last within that time is not rung for, and may wait.
 _RING_AGAIN_S: Final = 0.05
+_RING_AGAIN_UNHEARD_S: Final = 0.005
+#: How long a ring may take, until another may begin: an interrupt may come where its end would be noted.
+_RINGS_WITHIN_S: Final = 1.0
 #: After one start of a writer, how long before another: doubled for as long as none answers.
 _START_AGAIN_S: Final = 0.25
 _START_AGAIN_MAX_S: Final = 30.0
@@ -58,6 +63,7 @@ class Background:
         self._reported: set[str] = set()
         self.mask = _mask(settings.mask, problem, self.report)
         self._ring_at = 0.0
+        self._ringing_until = 0.0
         self._is_unheard = False
         self._started_at = 0.0
         self._heard_at = 0.0
@@ -187,18 +193,19 @@ class Background:
         return self._rings()
 
     def _rings(self) -> bool:
-        """Ring the writer. False if nobody listens."""
+        """Ring the writer. False if nobody listens, or one that has been killed and has not died yet."""
         from hush_core.background.doorbell import connect
 
         try:
-            connect(self._journal.directory, 0).close()
+            with connect(self._journal.directory, 0) as connection:
+                writer = listener_of(connection)
+                return not (writer and is_doomed(writer))
         except BlockingIOError:
             return True  # its queue is full: it is awake, and busy
         except OSError as problem:
             if is_interrupt(problem):
                 raise
             return False
-        return True
 
     def _ring(self) -> bool:
         """Wake the writer, or start one. True if nobody has heard it: it shall be rung again.
@@ -208,7 +215,9 @@ class Background:
         now = time.monotonic()
         if now < self._ring_at:
             return self._is_unheard
-        self._ring_at = now + _RING_AGAIN_S
+        if now < self._ringing_until:  # another thread rings, or this is a signal handler's, in the middle of an import
+            return True
+        self._ring_at, self._ringing_until = now + _RING_AGAIN_S, now + _RINGS_WITHIN_S
         try:
             if self._rings():
                 self._heard_at, self._is_unheard = now, False
@@ -219,6 +228,10 @@ class Background:
                 self._ring_at = 0.0  # nobody may have heard it
                 raise
             self.report(problem, "starting the writer process (the journal keeps everything meanwhile)")
+        finally:
+            self._ringing_until = 0.0
+        if self._is_unheard:
+            self._ring_at = now + _RING_AGAIN_UNHEARD_S
         return self._is_unheard
 
     def _start_one(self, now: float) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 
 from hush_core.background.answers import Answers
 from hush_core.background.doorbell import Doorbell
-from hush_core.background.election import is_still_elected
+from hush_core.background.election import has_begun, is_still_elected
 from hush_core.background.problems import Problems
 from hush_core.background.source import Source, Step, retire_segment
 from hush_core.background.sources import Sources
@@ -116,6 +116,7 @@ class Writer:
         self._make_ahead_at = 0.0
         self._looked_at = ""
         self._bell = Doorbell(directory, Answers(self).answer)
+        has_begun(directory)
         self.sources = Sources(files, directory, self._bell, self.problems, log, lambda: self.store.journals())
         self.delivery = Dispatcher(
             str(db_path),
@@ -136,14 +137,24 @@ class Writer:
         try:
             self._end_lost_journals()
             self._loop()
+            self._leave()
             self._drain_rest()
             self._tidy()
+        except BaseException:
+            self.sources.tell(Source.arm_bell)
+            raise
         finally:
             self.syncer.stop()
             self.delivery.close()
             self._bell.close()
             self.sources.close()
             self.store.close()
+
+    def _leave(self) -> None:
+        """From now on another one is started: who has rung until now is looked for, and who records rings anew."""
+        self._bell.close()
+        self.scan()
+        self.sources.tell(Source.arm_bell)
 
     def _tidy(self) -> None:
         try:
@@ -205,7 +216,7 @@ class Writer:
         """
         deadline = time.monotonic() + _LAST_DRAIN_S
         while self.drain_once() and time.monotonic() < deadline:
-            pass
+            self._leave()
         while self.delivery.is_busy() and time.monotonic() < deadline:
             self._wait(_REST_S)
             self.deliver(last=True)
@@ -367,10 +378,12 @@ class Writer:
         """List the directory: new journals, new segments, owners that have ended."""
         try:
             if not is_still_elected(self._directory, self._lock):
-                self._log(f"{self._directory} was deleted or replaced: this writer ends")
+                if not self._ending:
+                    self._log(f"{self._directory} was deleted or replaced: this writer ends")
                 self.sources.tell(Source.report_fault)
                 self.end_soon()
                 return
+            self._bell.stay_open()
             self._check_database()
             if self.sources.scan():
                 self.syncer.note_directory()

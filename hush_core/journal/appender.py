@@ -366,16 +366,15 @@ class Journal:
                 if at_once:
                     self._ring()
                 return
-            if segment.bell[BELL_AT]:
+            if due or segment.bell[BELL_AT]:
                 unheard: bool | None = True
                 try:
-                    segment.set_bell(False)  # first: the writer may arm it again as soon as it is rung
+                    if segment.bell[BELL_AT]:
+                        segment.set_bell(False)  # first: the writer may arm it again as soon as it is rung
                     unheard = self._ring()
                 finally:
                     if unheard:
                         segment.set_bell(True)
-            elif due:
-                self._ring()
             if segment.bell[FAULT_AT]:
                 with self._lock:
                     if self._segment is segment:

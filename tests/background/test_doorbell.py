@@ -317,3 +317,22 @@ def test_without_a_descriptor_to_spare_it_goes_on_as_soon_as_there_is_one(direct
     assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 0
     os.close(ready)
     os.close(report)
+
+
+def test_it_is_found_again_when_its_name_was_deleted(bell: Doorbell, directory: Path) -> None:
+    doorbell_path(directory).unlink()
+    with pytest.raises(FileNotFoundError):
+        connect(directory, 1.0)
+    bell.stay_open()
+    with answering(bell):
+        assert ask(directory, {"a": 1}, 5.0) == {"you said": {"a": 1}}
+
+
+def test_the_end_of_one_takes_no_name_from_the_next(bell: Doorbell, directory: Path) -> None:
+    doorbell_path(directory).unlink()  # somebody deleted the folder, and a writer began in a new one
+    following = Doorbell(directory, echo)
+    bell.close()
+    with answering(following):
+        assert ask(directory, {"a": 1}, 5.0) == {"you said": {"a": 1}}
+    following.close()
+    assert not doorbell_path(directory).exists()

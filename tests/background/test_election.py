@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hush_core import system
-from hush_core.background import election
-from hush_core.background.election import start_unless_begun
+from hush_core.background import election, launch
+from hush_core.background.election import has_begun, start_unless_begun
 from hush_core.system import is_doomed, is_running
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not say that it was killed")
@@ -46,6 +46,26 @@ def test_one_that_has_had_its_time_is_left_to_nobody(
     monkeypatch.setattr(election, "_BEGINS_WITHIN_S", 0.0)
     assert start_unless_begun(tmp_path, lambda: keeper.pid)
     assert start_unless_begun(tmp_path, lambda: keeper.pid)
+
+
+def test_one_that_has_begun_is_not_waited_for_when_it_has_ended(
+    tmp_path: Path, keeper: subprocess.Popen[bytes]
+) -> None:
+    has_begun(tmp_path)  # of a writer that somebody started by hand
+    assert start_unless_begun(tmp_path, lambda: keeper.pid)
+    has_begun(tmp_path)
+    assert start_unless_begun(tmp_path, lambda: keeper.pid)
+
+
+def test_one_that_begins_before_its_start_returns_has_begun_all_the_same(
+    tmp_path: Path, keeper: subprocess.Popen[bytes]
+) -> None:
+    def start() -> int:
+        has_begun(tmp_path)
+        return keeper.pid
+
+    assert start_unless_begun(tmp_path, start)
+    assert start_unless_begun(tmp_path, start)
 
 
 @LINUX
@@ -87,9 +107,46 @@ def test_each_thing_that_the_system_says_of_the_dying_counts(
 
 
 @LINUX
-def test_one_that_is_stopped_is_waited_for_again_when_it_goes_on(keeper: subprocess.Popen[bytes]) -> None:
+def test_one_that_is_stopped_may_go_on_until_it_is_killed(keeper: subprocess.Popen[bytes]) -> None:
     keeper.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, keeper.pid, os.WSTOPPED)
-    keeper.send_signal(signal.SIGCONT)
-    os.waitid(os.P_PID, keeper.pid, os.WCONTINUED)
     assert not is_doomed(keeper.pid)
+    keeper.kill()
+    assert is_doomed(keeper.pid)
+
+
+def test_one_that_is_held_up_while_it_starts_one_holds_up_nobody_else_for_longer(tmp_path: Path) -> None:
+    other = (
+        "import sys; from pathlib import Path\n"
+        "from hush_core.background import election\n"
+        "for election._BEGINS_WITHIN_S in (60.0, 0.0):\n"
+        "    print(election.start_unless_begun(Path(sys.argv[1]), lambda: 1))"
+    )
+    said: list[str] = []
+
+    def start() -> int:  # another app rings meanwhile: this one is about to begin, and then has had its time
+        done = subprocess.run(
+            [sys.executable, "-c", other, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=True
+        )
+        said.extend(done.stdout.split())
+        return os.getpid()
+
+    assert start_unless_begun(tmp_path, start)
+    assert said == ["False", "True"]
+
+
+@pytest.mark.parametrize("unusable", ["a folder", "a link to nowhere"])
+def test_where_nobody_can_tell_who_starts_one_each_does(
+    tmp_path: Path, keeper: subprocess.Popen[bytes], unusable: str
+) -> None:
+    started = tmp_path / election.STARTED
+    started.mkdir() if unusable == "a folder" else started.symlink_to(tmp_path / "no" / "where")
+    assert start_unless_begun(tmp_path, lambda: keeper.pid)
+    assert start_unless_begun(tmp_path, lambda: keeper.pid)
+
+
+def test_a_shell_that_does_not_go_on_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_KEEP_RUNNING", "kill -STOP $$")
+    monkeypatch.setattr(launch, "_SHELL_PATIENCE_S", 0.3)
+    with pytest.raises(OSError, match=r"did not within 0\.3 s"):
+        launch.start_writer(tmp_path / "traces.db")

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -175,6 +176,24 @@ def test_a_logging_handler_that_raises_reaches_nobody(tmp_path: Path) -> None:
         get_background(tmp_path / "a.db").report(OSError("no room"), "keeping a record")
     finally:
         logging.getLogger("hush").removeHandler(handler)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not say who listens")
+@pytest.mark.parametrize("_round", range(10))
+def test_a_writer_that_was_killed_and_has_not_died_yet_has_heard_nothing(tmp_path: Path, _round: int) -> None:
+    background = get_background(tmp_path / "a.db")
+    directory = journal_directory(tmp_path / "a.db")
+    directory.mkdir()
+    listening = (
+        "import sys, time; from pathlib import Path; from hush_core.background.doorbell import Doorbell\n"
+        "bell = Doorbell(Path(sys.argv[1]), dict); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", listening, str(directory)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        assert background.is_running
+        writer.kill()
+        assert not background.is_running
 
 
 @pytest.mark.expects_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from waiting import wait_until
 from hush_core.background.supervisor import control
 
 from ..crash.children import open_journal
-from .app import App, kill, whole
+from .app import App, Node, kill, whole
 
 #: Within a second, as it is promised, plus what a very busy machine takes to start a Python.
 _SOON_S = 8.0
@@ -75,7 +76,8 @@ def test_a_writer_killed_asleep_with_its_shell_is_there_for_the_next_record(app:
             answer("a", 1)
             segment = get_store().background._journal._segment
             assert get_store().sync(30)
-            while not segment.bell[BELL_AT]:
+            segment.set_bell(False)
+            while not segment.bell[BELL_AT]:  # the writer arms it, and sleeps
                 time.sleep(0.001)
             print(flush=True)
             for line in sys.stdin:
@@ -131,6 +133,57 @@ def kill_all(app: App) -> None:
     """As `pkill -9 -f hush_core.background` does."""
     for pid in [*app.shells(), *app.writers()]:
         kill(pid)
+
+
+def test_a_writer_that_is_told_to_end_leaves_nobody_waiting(app: App) -> None:
+    """Whoever rings while it has not noticed yet, at its longest in half a second, has rung for nothing else."""
+    idle = app.start(app.script("for line in sys.stdin:\n    answer(line.strip(), 1)", "idle.py"))
+    assert idle.stdin is not None
+    once = app.script("print(flush=True)\nanswer(sys.stdin.readline().strip(), 1)", "once.py")
+    for delay in range(6):
+        ready = app.start(once)
+        app.line(ready)
+        idle.stdin.write(f"idle-{delay}\n")
+        idle.stdin.flush()
+        app.wait_until_stored(f"idle-{delay}", whole(1), _SOON_S)
+        writer = app.wait_for_writer()
+        time.sleep(0.2)  # it goes on looking by itself for a moment; what is meant is one that sleeps
+        kill(writer, signal.SIGTERM)
+        time.sleep(delay / 10)
+        app.finish(ready, f"r{delay}\n")
+        app.wait_until_stored(f"r{delay}", whole(1), _SOON_S)
+    app.finish(idle, "")
+    app.check({f"{who}{delay}": whole(1) for who in ("idle-", "r") for delay in range(6)})
+
+
+def test_the_first_record_after_a_writer_was_told_to_end_is_stored(app: App) -> None:
+    """Of an app that is slow, in the middle of a request; also where the writer was awake, and no bell armed."""
+    slow = app.start(
+        app.script(
+            """
+            store = get_store()
+            print(flush=True)
+            for line in sys.stdin:
+                store.insert_node_trace("slow", "flow", line.strip(), None, None, 1, 1, 2, 0.1, None, None)
+                print(flush=True)
+            """
+        )
+    )
+    app.line(slow)
+    assert slow.stdin is not None
+    for number in range(4):
+        slow.stdin.write(f"{number}\n")
+        slow.stdin.flush()
+        app.line(slow)
+        wait_until(lambda n=number: len(nodes_of(app, "slow")) == n + 1, f"record {number} to be stored", _SOON_S)
+        kill(app.wait_for_writer(), signal.SIGTERM)
+        wait_until(lambda: not app.writers(), "the writer to end")
+    app.finish(slow, "")
+
+
+def nodes_of(app: App, request_id: str) -> list[Node]:
+    request = app.stored().get(request_id)
+    return [] if request is None else request.nodes
 
 
 def test_a_killed_writer_of_a_dead_app_is_started_again_and_stores_all(app: App) -> None:

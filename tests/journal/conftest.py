@@ -55,6 +55,7 @@ class Journals:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.rings = 0
+        self.nobody_hears = False
         self.reports: list[tuple[str, str]] = []
         self.shrunk: list[tuple[int, int]] = []
         self._opened: list[Journal] = []
@@ -72,8 +73,9 @@ class Journals:
         self._opened.append(journal)
         return journal
 
-    def _ring(self) -> None:
+    def _ring(self) -> bool:
         self.rings += 1
+        return self.nobody_hears
 
     def _shrink(self, payload: bytes, limit: int) -> bytes:
         self.shrunk.append((len(payload), limit))

@@ -460,6 +460,21 @@ def test_a_writer_that_broke_its_promise_is_rung_within_a_few_records(journals: 
     assert journals.rings == 3
 
 
+def test_a_ring_that_nobody_heard_is_repeated_with_the_next_record(journals: Journals, kind: type[Files]) -> None:
+    journal = journals.open(kind())
+    journal.append(b"x")
+    tell(journals, AWAKE_UNTIL_AT, struct.pack("<d", 1.0))  # long past: it was killed
+    journals.nobody_hears = True
+    journal.tend()
+    assert journals.rings == 2
+    journal.append(b"y")
+    assert journals.rings == 3
+    journals.nobody_hears = False
+    journal.append(b"y")
+    journal.append(b"y")
+    assert journals.rings == 4
+
+
 def test_a_segment_that_the_disk_did_not_keep_is_left_for_a_new_one(journals: Journals, kind: type[Files]) -> None:
     journal = journals.open(kind())
     journal.append(b"one")
