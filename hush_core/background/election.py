@@ -54,7 +54,7 @@ def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:
     :param start: gives the id of the process that lives as long as the writer is to run.
     """
     # First this process: it may take a while, or be stopped in the middle, and holds up nobody else.
-    if not _note(directory, os.getpid(), unless=_is_beginning):
+    if not _note(directory, os.getpid(), unless=lambda fd: _is_beginning(fd) or _has_just_begun(directory)):
         return False
     keeper = start()
     _note(directory, keeper, unless=lambda fd: _keeper(fd) != os.getpid())  # it may have begun already
@@ -89,6 +89,19 @@ def _is_beginning(fd: int) -> bool:
         return False
     keeper = _keeper(fd)
     return keeper > 0 and not is_doomed(keeper)
+
+
+def _has_just_begun(directory: Path) -> bool:
+    """Whether one listens, that did not when this process rang."""
+    try:
+        connect(directory, 0.0).close()
+    except BlockingIOError:
+        return True
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
+        return False
+    return True
 
 
 def _keeper(fd: int) -> int:

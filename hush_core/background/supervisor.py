@@ -207,13 +207,15 @@ class Background:
                 raise
             return False
 
-    def _ring(self) -> bool:
+    def _ring(self, is_armed: bool) -> bool:
         """Wake the writer, or start one. True if nobody has heard it: it shall be rung again.
 
         The journal calls it when the writer does not look by itself: it sleeps, or is overdue and may be dead.
+
+        :param is_armed: the writer has armed the bell since it heard the last ring; or nobody has heard that.
         """
         now = time.monotonic()
-        if now < self._ring_at:
+        if now < self._ring_at and (self._is_unheard or not is_armed):
             return self._is_unheard
         if now < self._ringing_until:  # another thread rings, or this is a signal handler's, in the middle of an import
             return True
@@ -318,6 +320,7 @@ class Background:
     def at_exit(self) -> None:
         """The process ends: wake the writer if it sleeps. What was recorded is in the journal already."""
         if self._journal.is_open:
+            self._ring_at = 0.0  # nobody rings later for what it recorded last
             self._journal.tend(at_once=True)
             if self._delivers and self._journal.writer != self._handed_to:
                 self._hand_over(self._journal.writer)

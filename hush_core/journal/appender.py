@@ -61,8 +61,8 @@ class Journal:
     opens a journal of its own at its first record.
 
     :param directory: where segments are; made when first needed.
-    :param ring: called when the writer must be woken or started; must not raise but an interrupt. True: nobody has
-        heard it, and it shall be rung again after the next append.
+    :param ring: (whether the bell was armed) called when the writer must be woken or started; must not raise but an
+        interrupt. True: nobody has heard it, and it shall be rung again after the next append.
     :param origin: gives the payload of the ORIGIN record that opens each journal.
     :param shrink: (payload, limit_bytes) -> a payload within the limit, for a record above ``max_record_bytes``.
     :param report: (problem, what was being done): the funnel for everything that may not reach the caller.
@@ -76,7 +76,7 @@ class Journal:
         self,
         directory: Path,
         *,
-        ring: Callable[[], bool | None],
+        ring: Callable[[bool], bool | None],
         origin: Callable[[], bytes],
         shrink: Callable[[bytes, int], bytes],
         report: Callable[[BaseException, str], None],
@@ -364,14 +364,15 @@ class Journal:
                 segment = self._mend(at_once)
             if segment is None:
                 if at_once:
-                    self._ring()
+                    self._ring(False)
                 return
-            if due or segment.bell[BELL_AT]:
+            is_armed = bool(segment.bell[BELL_AT])
+            if due or is_armed:
                 unheard: bool | None = True
                 try:
-                    if segment.bell[BELL_AT]:
+                    if is_armed:
                         segment.set_bell(False)  # first: the writer may arm it again as soon as it is rung
-                    unheard = self._ring()
+                    unheard = self._ring(is_armed)
                 finally:
                     if unheard:
                         segment.set_bell(True)

@@ -275,3 +275,17 @@ def test_a_database_that_cannot_be_made_is_named_in_the_log(tmp_path: Path) -> N
 
 def test_the_tests_own_database_is_not_that_of_a_person(tmp_path: Path) -> None:
     assert tmp_path in default_db_path().parents
+
+
+def test_a_writer_that_has_armed_the_bell_is_rung_again_at_once_and_one_that_heard_is_left_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background = get_background(tmp_path / "a.db")
+    rings: list[bool] = []
+    monkeypatch.setattr(background, "_rings", lambda: rings.append(True) or True)
+    for _ in range(3):
+        assert not background._ring(False)
+    assert len(rings) == 1
+    for _ in range(3):  # it sleeps again, or is about to end
+        assert not background._ring(True)
+    assert len(rings) == 4

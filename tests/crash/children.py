@@ -92,7 +92,7 @@ def open_journal(
     """
     directory = journal_directory(database)
 
-    def ring() -> None:
+    def ring(is_armed: bool) -> None:
         with contextlib.suppress(OSError):
             connect(directory, 0).close()
 

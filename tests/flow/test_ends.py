@@ -45,7 +45,7 @@ def test_ctrl_c_ends_the_app_and_not_the_writer(app: App) -> None:
     assert running.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
     assert "hush: " not in errors
-    assert app.writers() == [writer]
+    wait_until(lambda: app.writers() == [writer], "others, that were started while it began, to give way")
     said = 50 + out.count("\n")
     check_said(
         app,

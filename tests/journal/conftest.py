@@ -73,7 +73,7 @@ class Journals:
         self._opened.append(journal)
         return journal
 
-    def _ring(self) -> bool:
+    def _ring(self, is_armed: bool) -> bool:
         self.rings += 1
         return self.nobody_hears
 

@@ -619,7 +619,7 @@ def test_a_journal_that_nobody_holds_any_more_can_go(journals: Journals, kind: t
 
     journal = Journal(
         journals.directory,
-        ring=lambda: None,
+        ring=lambda is_armed: None,
         origin=lambda: ORIGIN_PAYLOAD,
         shrink=lambda payload, limit: payload,
         report=lambda problem, doing: None,
