@@ -109,7 +109,7 @@ def demo(session: nox.Session) -> None:
 
 
 def share_of_kills(session: nox.Session) -> list[str]:
-    """Where every Python takes its turn: its share of the instants at which the crash tests kill.
+    """Where every Python takes its turn: its share of the instants at which the crash tests kill, and of shared tests.
 
     Which call of a cycle is the n-th is the same for each of them, so together they kill at every one.
     """

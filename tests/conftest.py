@@ -36,7 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=(1, 1),
         metavar=("I", "N"),
-        help="of the instants at which the crash tests kill, every N-th from the I-th on (default: 1 1, all of them)",
+        help="of the instants at which the crash tests kill, and of the cases of tests marked `shared`, every N-th from"
+        " the I-th on (default: 1 1, all of them)",
     )
     group.addoption(
         "--campaign",
@@ -62,9 +63,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The crash tests first: they take longest, and fork by the hundred a process that other tests make larger."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The crash tests first: they take longest, and fork by the hundred a process that other tests make larger. Of the
+    cases of shared tests, this run's.
+    """
     items.sort(key=lambda item: CHECKOUT / "tests" / "crash" not in item.path.parents)
+    number, shares = config.getoption("--share")
+    others = [
+        item
+        for at, item in enumerate(item for item in items if item.get_closest_marker("shared"))
+        if at % shares != number - 1
+    ]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 class Share(NamedTuple):

@@ -58,6 +58,7 @@ CASES: Final = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_request_waits_with_the_reason_and_arrives_when_its_backend_is_well(case: Case, place: Place) -> None:
     with Backend(case.answer) as backend:

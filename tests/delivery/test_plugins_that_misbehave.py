@@ -135,6 +135,7 @@ def backend() -> Iterator[Backend]:
         yield server
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize("misdeed", MISDEEDS.values(), ids=MISDEEDS.keys())
 def test_a_tracer_that_misbehaves_delays_nothing_but_its_own_deliveries(
     misdeed: Misdeed, place: Place, backend: Backend, request: pytest.FixtureRequest
