@@ -53,8 +53,9 @@ def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:
 
     :param start: gives the id of the process that lives as long as the writer is to run.
     """
-    # First this process: it may take a while, or be stopped in the middle, and holds up nobody else.
-    if not _note(directory, os.getpid(), unless=lambda fd: _is_beginning(fd) or _has_just_begun(directory)):
+    # First this process: it may take a while, or be stopped in the middle, and holds up nobody else. One that listens
+    # has begun since this process rang.
+    if not _note(directory, os.getpid(), unless=lambda fd: _is_beginning(fd) or _somebody_listens(directory)):
         return False
     keeper = start()
     _note(directory, keeper, unless=lambda fd: _keeper(fd) != os.getpid())  # it may have begun already
@@ -91,19 +92,6 @@ def _is_beginning(fd: int) -> bool:
     return keeper > 0 and not is_doomed(keeper)
 
 
-def _has_just_begun(directory: Path) -> bool:
-    """Whether one listens, that did not when this process rang."""
-    try:
-        connect(directory, 0.0).close()
-    except BlockingIOError:
-        return True
-    except OSError as problem:
-        if is_interrupt(problem):
-            raise
-        return False
-    return True
-
-
 def _keeper(fd: int) -> int:
     """The process that was noted last; 0 if it has begun, or there was none."""
     noted = FILES.read(fd, 20, 0).strip()
@@ -120,7 +108,11 @@ def is_still_elected(directory: Path, fd: int) -> bool:
 
 def _somebody_listens(directory: Path) -> bool:
     try:
-        connect(directory, 1.0).close()
-    except OSError:
+        connect(directory, 0.0).close()
+    except BlockingIOError:  # its queue is full
+        return True
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
         return False
     return True
