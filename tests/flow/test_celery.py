@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
+
+import pytest
 
 from .app import App, kill, whole
 
@@ -28,10 +32,30 @@ def test_celery_prefork_workers_record_every_task(app: App) -> None:
     app.script(TASKS, "tasks.py")
     options = ("--pool=prefork", "--concurrency=2", "--max-tasks-per-child=3", "--loglevel=WARNING")
     more = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-    worker = app.start("-m", "celery", "-A", "tasks", "worker", *options, *more, env={"C_FORCE_ROOT": "1"})
+    environment = {"C_FORCE_ROOT": "1", "PYTHONFAULTHANDLER": "1"}
+    # Before the worker is there: it would end at a message that it finds in the folder half written.
     app.run("-c", "import tasks\nfor n in range(20): tasks.record.delay(n)")
+    worker = app.start("-m", "celery", "-A", "tasks", "worker", *options, *more, env=environment)
     for n in range(20):
         app.wait_until_stored(f"task-{n}", whole(n), 30.0)
-    kill(worker.pid, signal.SIGTERM)
-    app.finish(worker)
+    stop(app, worker)
     app.check({"loaded": whole(0), **{f"task-{n}": whole(n) for n in range(20)}})
+
+
+def stop(app: App, worker: subprocess.Popen[str]) -> None:
+    """Celery's warm shutdown, with nothing said by hush.
+
+    It hangs now and then on a busy machine, in an app without hush as well (5 times in 120): billiard waits for a lock
+    that a child which was replaced took with it. That one hang is no concern of ours; any other fails the test.
+    """
+    kill(worker.pid, signal.SIGTERM)
+    try:
+        worker.wait(15.0)
+    except subprocess.TimeoutExpired:
+        kill(worker.pid, signal.SIGABRT)  # says where each thread is
+        _, errors = worker.communicate(timeout=15.0)
+        if not re.search(r"Current thread .*\n  File .* in _help_stuff_finish\n", errors):
+            pytest.fail(f"the worker hangs at its end:\n{errors}")
+        assert "hush: " not in errors, errors
+    else:
+        app.finish(worker)
