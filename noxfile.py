@@ -155,6 +155,15 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def properties(session: nox.Session) -> None:
+    """What must hold of any input, over 10,000 of them each: `properties [ARGS of pytest]`."""
+    install(session, "tests")
+    parallel = ["-n", str(os.cpu_count() or 1), "--dist", "worksteal"]
+    any_input = ["-m", "hypothesis", "--hypothesis-profile", "thorough", "tests", "--timeout", "3600"]
+    session.run("pytest", "--installed", *parallel, *any_input, *session.posargs)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Every answer of a backend and every misdeed of a plugin, each over 1,000 requests: `faults [--trial N]`."""
     install(session, "tests", projects=(ROOT, EXAMPLE))

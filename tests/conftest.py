@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from waiting import wait_until
 
@@ -22,8 +22,14 @@ from hush_core.background import supervisor
 
 CHECKOUT = Path(__file__).parent.parent
 
-# No deadline per example: the machine is shared. Failed examples are kept in the checkout, not in a test's own folder.
-settings.register_profile("hush", deadline=None, database=DirectoryBasedExampleDatabase(CHECKOUT / ".hypothesis"))
+# Nothing fails for being slow: the machine is shared. Failed examples are kept in the checkout, not in a test's folder.
+settings.register_profile(
+    "hush",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=DirectoryBasedExampleDatabase(CHECKOUT / ".hypothesis"),
+)
+settings.register_profile("thorough", settings.get_profile("hush"), max_examples=10_000)
 settings.load_profile("hush")
 
 
@@ -54,13 +60,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    number, shares = config.getoption("--share")
-    if not 1 <= number <= shares:
-        raise pytest.UsageError(f"--share {number} {shares}: the first is from 1 to the second")
+    share, shares = config.getoption("--share")
+    if not 1 <= share <= shares:
+        raise pytest.UsageError(f"--share {share} {shares}: the first is from 1 to the second")
     if config.getoption("--installed") and CHECKOUT / "hush_core" in Path(hush_core.__file__).parents:
         raise pytest.UsageError(f"--installed: hush_core is the checkout's ({hush_core.__file__}), not the wheel's")
     if "PYTHONPATH" in os.environ:  # a relative one has to hold in tests' own working folders and child processes
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # by `nohup` or `&`, and so in each process that a test starts
+            signal.signal(number, lambda *_: None)  # ignored here, as before, and not inherited
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -258,7 +258,7 @@ def test_garbage_is_answered_or_ignored_and_the_next_client_is_served(
         assert ask(directory, {"verb": "x"}, 5.0) == {"you said": {"verb": "x"}}
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_disturb_it(bell: Doorbell, directory: Path, said: bytes) -> None:
     with connect(directory, 5.0) as connection:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
@@ -193,7 +193,6 @@ def test_a_flipped_bit_costs_at_most_the_record_it_is_in_and_never_invents_one(
     assert recover(bytes(content)) == appended[:hit] + appended[hit + 1 :]
 
 
-@settings(max_examples=200)
 @given(journals_of, st.lists(st.tuples(st.integers(0, 600), st.binary(min_size=1, max_size=80)), max_size=4))
 def test_whatever_is_written_over_a_journal_no_record_is_invented(
     appended: list[bytes], damages: list[tuple[int, bytes]]

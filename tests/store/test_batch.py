@@ -434,7 +434,7 @@ records_of_anything = st.builds(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(records_of_anything, max_size=5))
 def test_whatever_records_hold_each_is_stored_or_set_aside_and_none_stops_the_writer(
     stored: StoreUnderTest, records: list[list[Any]]
