@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from hush_core.capture import budget
 from hush_core.capture.mask import Mask
 from hush_core.capture.place import current
 from hush_core.capture.state import MemoryState
 from hush_core.model import NODE, NODE_END, NODE_FIELDS, NODE_START
 from hush_core.store.trace_store import TraceStore
+
+
+@contextlib.contextmanager
+def time_stands_still() -> Iterator[None]:
+    """Records have all the time they need: of many thousand, one meets a second in which the machine did nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget, "monotonic", lambda: 0.0)
+        yield
 
 
 class Recording:

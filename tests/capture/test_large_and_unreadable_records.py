@@ -17,6 +17,8 @@ from hush_core.capture.snapshot import decode_carefully, encode_carefully, shrin
 from hush_core.errors import JournalError
 from hush_core.model import NODE, NODE_FIELDS, REQUEST_COMPLETE
 
+from .conftest import time_stands_still
+
 LIMIT = 4 * 1024 * 1024
 
 
@@ -173,6 +175,8 @@ def test_reading_with_care_gives_what_a_plain_decoder_gives(one: Any, other: Any
     )
 )
 def test_keys_read_with_care_are_those_of_the_careful_walk(value: Any) -> None:
-    read = field(decode_carefully(encode(node(input_data=value))), "input_data")
-    walked = field(msgspec.msgpack.decode(encode_carefully(node(input_data=value))), "input_data")
+    with time_stands_still():
+        payload, carefully = encode(node(input_data=value)), encode_carefully(node(input_data=value))
+    read = field(decode_carefully(payload), "input_data")
+    walked = field(msgspec.msgpack.decode(carefully), "input_data")
     assert len(read) == len(walked) == len(value)
