@@ -401,9 +401,14 @@ def test_shutdown_worker_waits_until_what_is_due_was_tried(fails: bool, sending:
     with sending(tmp_path / "sent", fails).trace("flow", request_id="r-1"):
         pass
     assert BaseTracer.shutdown_worker(timeout=30.0) is True
-    assert (tmp_path / "sent").read_text().split() == ["r-1"]
+    sent = (tmp_path / "sent").read_text().split()
     [delivery] = get_store().get_request("r-1").deliveries
-    assert (delivery.status, delivery.attempts) == ("pending" if fails else "flushed", 1)
+    if fails:  # and is tried again, perhaps by now
+        assert set(sent) == {"r-1"}
+        assert delivery.status in ("pending", "flushing")
+        assert delivery.attempts >= 1
+    else:
+        assert (delivery.status, delivery.attempts, sent) == ("flushed", 1, ["r-1"])
 
 
 def test_shutdown_worker_that_has_no_time_says_so(sending: Any, tmp_path: Path) -> None:
