@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import selectors
@@ -143,18 +145,44 @@ class Doorbell:
         except FileNotFoundError:
             return False
 
+    def leave(self) -> None:
+        """Stop listening: the next ring finds nobody and starts another writer. But first hear all that was sent until
+        now: who handed something in, and did not wait for an answer, takes it for taken.
+        """
+        listener = self._listener
+        if listener is not None:
+            self._unlink()
+            # From here on nobody gets in, and nobody who is in can send: then what is there is all.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RD)
+            self._accept()
+            self._unlisten()  # before anything is answered, for that may look whether it listens
+            for connection in list(self._requests):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+                while connection in self._requests and self._read(connection):
+                    pass
+        self.close()
+
     def close(self) -> None:
-        """Stop listening, and hang up: the next ring finds nobody and starts another writer."""
+        """Stop listening, and hang up."""
         if self._listener is not None:
-            if self._has_its_name():  # where the folder was deleted and made again, it is the next writer's
-                self._path.unlink(missing_ok=True)
-            self._selector.unregister(self._listener)
-            self._listener.close()
-            self._listener = None
+            self._unlink()
+            self._unlisten()
         for connection in self._requests:
             self._selector.unregister(connection)
             connection.close()
         self._requests.clear()
+
+    def _unlink(self) -> None:
+        if self._has_its_name():  # where the folder was deleted and made again, it is the next writer's
+            self._path.unlink(missing_ok=True)
+
+    def _unlisten(self) -> None:
+        assert self._listener is not None
+        self._selector.unregister(self._listener)
+        self._listener.close()
+        self._listener = None
 
     def watch(self, fd: int) -> None:
         """Also wake when this descriptor is readable."""
@@ -185,30 +213,34 @@ class Doorbell:
                 connection, _ = self._listener.accept()
             except BlockingIOError:
                 return
-            except OSError:
-                time.sleep(_NO_DESCRIPTOR_S)  # no descriptor is left: the call waits in the queue until one is
+            except OSError as problem:
+                # No descriptor is left: the call waits in the queue until one is.
+                if problem.errno != errno.EINVAL:  # that is: it was shut down, and the queue is empty
+                    time.sleep(_NO_DESCRIPTOR_S)
                 return
             connection.setblocking(False)
             self._requests[connection] = b""
             self._selector.register(connection, selectors.EVENT_READ)
 
-    def _read(self, connection: socket.socket) -> None:
+    def _read(self, connection: socket.socket) -> bool:
+        """Read on, and answer what is whole. False if there was nothing to read."""
         if connection not in self._requests:  # a handler that waited meanwhile has served it, or it was hung up
-            return
+            return False
         try:
             chunk = connection.recv(65536)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             chunk = b""
         request = self._requests[connection] = self._requests[connection] + chunk
         if chunk and not request.endswith(b"\n") and len(request) < _REQUEST_BYTES_MAX:
-            return
+            return True
         self._selector.unregister(connection)
         del self._requests[connection]
         with connection:
             if request:
                 self._answer(connection, request)
+        return True
 
     def _answer(self, connection: socket.socket, request: bytes) -> None:
         try:

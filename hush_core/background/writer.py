@@ -152,7 +152,7 @@ class Writer:
 
     def _leave(self) -> None:
         """From now on another one is started: who has rung until now is looked for, and who records rings anew."""
-        self._bell.close()
+        self._bell.leave()
         self.scan()
         self.sources.tell(Source.arm_bell)
 
@@ -477,11 +477,11 @@ class Writer:
     def _may_end(self) -> bool:
         """Whether nobody can need this writer any more.
 
-        Closes the doorbell first, so that a later ring starts another.
+        Leaves the doorbell first, so that a later ring starts another.
         """
-        self._bell.close()
+        self._bell.leave()
         self.scan()
-        if not self.sources:
+        if not self.sources and not self.delivery.is_needed():  # what it heard last may be that something is due
             return True
         self._bell.open()
         return False

@@ -107,8 +107,16 @@ class Traffic:
         process = self.process
         if process is None:
             return
-        for message in process.receive():
-            self.quiet_since, self._is_asked = now, False
+        self._take(process.receive())
+        if process.has_ended():
+            self._take(process.receive())  # its last words may have come between the two calls
+            self._on_end()
+        elif self.claims and now - self.quiet_since > self._patience_s():
+            self._on_silence(now)
+
+    def _take(self, messages: list[ToWriter]) -> None:
+        for message in messages:
+            self.quiet_since, self._is_asked = self._now, False
             if isinstance(message, Ready):
                 self._is_ready = True
             elif isinstance(message, Begun):
@@ -119,10 +127,6 @@ class Traffic:
                     self._note(outcome)
             elif isinstance(message, Unusable):
                 self.give_back("configuration", message.error)
-        if process.has_ended():
-            self._on_end()
-        elif self.claims and now - self.quiet_since > self._patience_s():
-            self._on_silence(now)
 
     def _patience_s(self) -> float:
         if not self._is_ready:

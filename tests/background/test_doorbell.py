@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from waiting import wait_until
 
 from hush_core.background import doorbell
-from hush_core.background.doorbell import Doorbell, ask, connect, doorbell_path
+from hush_core.background.doorbell import Doorbell, ask, connect, doorbell_path, hand_in
 
 
 def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -337,3 +338,55 @@ def test_the_end_of_one_takes_no_name_from_the_next(bell: Doorbell, directory: P
         assert ask(directory, {"a": 1}, 5.0) == {"you said": {"a": 1}}
     following.close()
     assert not doorbell_path(directory).exists()
+
+
+# -- leaving ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_leaves_hears_first_what_was_sent(directory: Path) -> None:
+    def hear(request: dict[str, Any]) -> dict[str, Any]:
+        bell.stay_open()  # as the writer does when it looks for journals
+        heard.append(request)
+        return {"heard": True}
+
+    heard: list[dict[str, Any]] = []
+    bell = Doorbell(directory, hear)
+    large = {"environment": "x" * 100_000}
+    assert hand_in(directory, [json.dumps(large).encode() + b"\n"])
+    silent, half, asking = (connect(directory, 5.0) for _ in range(3))
+    half.sendall(b'{"half')
+    asking.sendall(b'{"a": 1}\n')
+    bell.leave()
+    assert heard == [large, {"a": 1}]
+    assert asking.recv(100) == b'{"heard": true}\n'
+    assert silent.recv(100) == b""
+    assert b"error" in half.recv(100)
+    with pytest.raises(FileNotFoundError):
+        connect(directory, 1.0)
+    for each in (silent, half, asking):
+        each.close()
+
+
+def test_what_was_handed_in_while_it_leaves_is_heard_or_was_not_taken(directory: Path) -> None:
+    for _ in range(10):
+        heard: list[int] = []
+        bell = Doorbell(directory, lambda request, heard=heard: heard.append(request["n"]) or {})  # type: ignore[misc]
+        taken: list[int] = []
+        numbers = count()
+
+        def hand_in_all(taken: list[int] = taken, numbers: Iterator[int] = numbers) -> None:
+            with contextlib.suppress(OSError):  # it does not listen any more
+                while True:
+                    number = next(numbers)
+                    if hand_in(directory, [b'{"n": %d}\n' % number]):
+                        taken.append(number)
+
+        threads = [threading.Thread(target=hand_in_all) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(taken) < 5:
+            bell.wait(0.01)
+        bell.leave()
+        for thread in threads:
+            thread.join()
+        assert set(taken) <= set(heard)

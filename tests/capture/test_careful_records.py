@@ -386,7 +386,7 @@ def test_a_shared_value_that_unfolds_without_end_is_cut_in_time() -> None:
         value = [value, value]
     began = time.monotonic()
     recorded(value)
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 30  # not 2**60 steps
 
 
 def test_a_text_of_100_mb_is_cut_visibly() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import files_below
 from waiting import wait_until
 
 from hush_core import LocalTracer, code_node
@@ -75,18 +76,6 @@ sys.stdin.readline()
 assert get_store().sync(60)
 """
 )
-
-
-def files_below(folder: Path) -> dict[Path, bytes]:
-    """All that is on the disk there now."""
-    found = {}
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                found[path] = path.read_bytes()
-        except OSError:  # the writer has deleted it meanwhile
-            continue
-    return found
 
 
 @pytest.mark.parametrize("start_records", ["true", "false"])

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from canary import CANARY
+from disk import files_below
 
 from hush_core.background.supervisor import get_background, shutdown_background
 from hush_core.errors import UnknownRequestError
@@ -97,7 +98,7 @@ def test_the_secrets_of_an_engines_own_tracer_are_kept_apart_from_the_database(t
     store = get_store()
     store.mark_request_complete("r", "LocalTracer", {"url": "http://x", "api_key": CANARY})
     assert store.sync(10)
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    files = [path for path, content in files_below(tmp_path).items() if CANARY.encode() in content]
     assert [path.parent.name for path in files] == ["secrets"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
 

@@ -290,7 +290,7 @@ def test_an_open_breaker_is_a_problem_that_says_until_when(hush: Hush, database:
     for number in range(3):
         database.delivery(database.request(f"r{number}"), due_ns=time.time_ns())
     assert re.search(
-        r"3 requests wait for 'prod': its backend failed 9 times in a row, tried again in 1 m \d\d s, at \S+ "
+        r"3 requests wait for 'prod': its backend failed 9 times in a row, tried again in 1 m \d\d s, at .+? "
         r"\(refused\) -> Nothing, if its backend is being seen to: nothing is lost",
         problems(hush),
     )

@@ -427,6 +427,23 @@ def test_a_crash_is_blamed_on_what_was_begun_and_nothing_else(world: World) -> N
     assert len(found) <= 2  # one at a time is tried now
 
 
+def test_the_last_words_of_a_process_are_heard_also_when_they_come_while_it_is_asked(world: World) -> None:
+    world.is_silent = True
+    world.record(2, "a")
+    world.dispatcher.turn()
+    process = world.processes[0]
+
+    def end() -> bool:
+        if process.ended is None:
+            process.said, process.ended = [Begun([1]), Settled([Outcome(1, "delivered")])], "ended with signal 9"
+        return True
+
+    process.has_ended = end  # type: ignore[method-assign]
+    world.dispatcher.turn()
+    sql = "SELECT status, last_error FROM delivery WHERE id = 1"
+    assert world.store.connection.execute(sql).fetchall() == [("flushed", None)]
+
+
 def test_a_process_that_makes_room_for_another_costs_no_attempt(world: World) -> None:
     world.is_silent = True
     world.record(5, "a")

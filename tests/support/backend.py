@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import xxhash
+from ports import free_port
 
 _HOW = Literal["answer", "close", "reset", "hang", "trickle", "trickle body"]
 
@@ -187,13 +188,13 @@ class Backend:
     :param answer: what it answers: always the same, or as a function of the POST's lines says.
     """
 
-    def __init__(self, answer: Answer | Callable[[list[Line]], Answer] = OK, *, port: int = 0) -> None:
+    def __init__(self, answer: Answer | Callable[[list[Line]], Answer] = OK) -> None:
         self.posts: list[Post] = []
         self._script: list[Answer] = []
         self._lock = threading.Lock()
         self.answer = answer
-        self._server: Server | None = Server(port, self._take)
-        self.port: int = self._server.server_address[1]
+        self.port = free_port()
+        self._server: Server | None = Server(self.port, self._take)
 
     def __enter__(self) -> Backend:
         return self

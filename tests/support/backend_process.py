@@ -28,6 +28,7 @@ from backend import (
     read_lines,
     throttled,
 )
+from ports import free_port
 
 #: What one that fails now and then does instead of answering 200.
 _FAULTS: Final = (UNAVAILABLE, BROKEN, CLOSES, RESETS, TAKES_HALF_THEN_FAILS, TAKES_HALF_THEN_CLOSES,
@@ -123,7 +124,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     with open(options.account, "ab", buffering=0) as file:
-        server = Server(options.port, _Clerk(file, options.faults, options.seed).take)
+        server = Server(options.port or free_port(), _Clerk(file, options.faults, options.seed).take)
         print(server.server_address[1], flush=True)
         sys.stdin.buffer.read()  # until whoever started it is gone
 

@@ -51,10 +51,10 @@ class Box:
 
     def be(self, *states: str) -> None:
         """Be "down", "refusing", "locked" or "slow"; with nothing, take everything."""
-        for state in ("down", "refusing", "locked", "slow"):
-            (self.folder / state).unlink(missing_ok=True)
-        for state in states:
+        for state in states:  # first: an attempt may look in between
             (self.folder / state).touch()
+        for state in {"down", "refusing", "locked", "slow"} - set(states):
+            (self.folder / state).unlink(missing_ok=True)
 
     @property
     def requests(self) -> list[str]:

@@ -9,12 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from canary import CANARY
+from disk import files_below
 
 from hush_core import BaseTracer, LocalTracer, get_store
 from hush_core.model import LOCAL_TARGET
@@ -57,16 +58,6 @@ def stored_deliveries(request_id: str) -> list[Any]:
     assert get_store().sync(10)
     found: list[Any] = get_store().get_request(request_id).deliveries
     return sorted(found, key=lambda delivery: str(delivery.tracer_name))
-
-
-def everything_on_disk(folder: Path) -> bytes:
-    """The database, the journals and the log: all but the secrets' own folder."""
-    written = b""
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # the writer has just deleted a segment that is stored
-            if path.is_file() and path.parent.name != "secrets":
-                written += path.read_bytes()
-    return written
 
 
 # -- what is recorded -------------------------------------------------------------------------------------------------
@@ -183,7 +174,8 @@ def test_no_literal_secret_is_in_the_database_the_journal_or_the_log(tmp_path: P
     with tracer.trace("flow", request_id="r-1"):
         pass
     assert len(stored_deliveries("r-1")) == 2
-    written = everything_on_disk(tmp_path)
+    files = files_below(tmp_path)
+    written = b"".join(content for path, content in files.items() if path.parent.name != "secrets")
     assert b"KeyTracer" in written and b"${sealed:" in written
     assert not any(secret in written for secret in (SECRET.encode(), b"war-room-7", b"pa55word"))
 

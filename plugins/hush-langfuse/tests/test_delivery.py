@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from disk import files_below
 from langfuse import Langfuse
 
 from .conftest import PUBLIC, SECRET
@@ -110,5 +111,5 @@ def ledger(folder: Path) -> dict[str, str]:
 
 def files_with(folder: Path, text: str) -> set[str]:
     """The names of the files that hold a text; of the folder where secrets are kept, the folder's."""
-    found = [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+    found = [path for path, content in files_below(folder).items() if text.encode() in content]
     return {"secrets" if path.parent.name == "secrets" else path.name for path in found}

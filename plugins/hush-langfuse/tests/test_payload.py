@@ -107,7 +107,7 @@ def test_a_long_text_among_others_is_cut_and_the_others_stay_whole() -> None:
 def test_what_has_too_many_parts_is_json_of_fewer_with_notes(value: Any) -> None:
     began = time.monotonic()
     text = as_json(value)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert len(text.encode()) <= FIELD_BYTES_MAX
     assert type(json.loads(text)) is type(value)
     assert "… [truncated: " in text

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -19,14 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from waiting import wait_until
 
 _STARTS_S = 180.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Receiver:

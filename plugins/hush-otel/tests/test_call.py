@@ -25,6 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
     add_TraceServiceServicer_to_server,
 )
+from ports import free_port
 
 from hush_core import ConfigurationFlushError, FlushData, FlushError, PermanentFlushError, RetryableFlushError
 from hush_otel.tracer import OTelTracer
@@ -46,7 +47,7 @@ class Service(TraceServiceServicer):
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         add_TraceServiceServicer_to_server(self, self._server)
         if credentials is None:
-            self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+            self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{free_port()}')}"
         else:
             self.endpoint = f"https://localhost:{self._server.add_secure_port('127.0.0.1:0', credentials)}"
         self._server.start()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import rotel
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from ports import free_port
 from waiting import wait_until
 
 from hush_core import FlushData, PermanentFlushError
@@ -23,7 +24,7 @@ from hush_otel.tracer import OTelTracer
 
 from .collector import Collector, attributes_of, spans_of
 from .made import node, request, root
-from .tap import Tap, free_port
+from .tap import Tap
 
 PARENT = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 
