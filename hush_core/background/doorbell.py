@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hush_core.interrupt import is_interrupt
+from hush_core.system import is_doomed, listener_of
 
 _PATH_BYTES_MAX: Final = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -22,6 +23,8 @@ _REQUEST_BYTES_MAX: Final = 1024 * 1024
 _ROOM_BYTES: Final = 64 * 1024
 #: How long the writer rests when it has no descriptor for another connection, seconds.
 _NO_DESCRIPTOR_S: Final = 0.05
+#: How long who waits for an answer rests when the writer's queue is full, seconds.
+_QUEUE_FULL_S: Final = 0.005
 DOORBELL: Final = "doorbell"
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -70,12 +73,35 @@ def connect(directory: Path, timeout_s: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
         with _ShortPath(doorbell_path(directory)) as name:
-            connection.connect(name)
+            while True:
+                try:
+                    connection.connect(name)
+                    return connection
+                except BlockingIOError as problem:  # at once, whatever the timeout
+                    if is_interrupt(problem) or time.monotonic() >= deadline:
+                        raise
+                time.sleep(_QUEUE_FULL_S)
     except BaseException:
         connection.close()
         raise
-    return connection
+
+
+def ring(directory: Path) -> bool:
+    """Wake the writer; waits for nothing. False if nobody listens, or one that has been killed and has not died yet."""
+    try:
+        with connect(directory, 0.0) as connection:
+            writer = listener_of(connection)
+            return not (writer and is_doomed(writer))
+    except BlockingIOError as problem:
+        if is_interrupt(problem):
+            raise
+        return True  # its queue is full: it is awake, and busy
+    except OSError as problem:
+        if is_interrupt(problem):
+            raise
+        return False
 
 
 def hand_in(directory: Path, messages: list[bytes], timeout_s: float = 0.0) -> bool:
@@ -152,37 +178,39 @@ class Doorbell:
         listener = self._listener
         if listener is not None:
             self._unlink()
-            # From here on nobody gets in, and nobody who is in can send: then what is there is all.
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RD)
-            self._accept()
-            self._unlisten()  # before anything is answered, for that may look whether it listens
-            for connection in list(self._requests):
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RD)
-                while connection in self._requests and self._read(connection):
-                    pass
+            self._selector.unregister(listener)
+            self._listener = None  # for the answers, which may see to it that it listens
+            with listener:
+                # From here on nobody gets in, and nobody who is in can send: then what is there is all.
+                _shut(listener)
+                self._accept(listener)
+                while self._requests:
+                    for connection in list(self._requests):
+                        _shut(connection)
+                        while self._read(connection):
+                            pass
+                        self._hang_up(connection)
+                    self._accept(listener)  # whom there was no descriptor for
         self.close()
 
     def close(self) -> None:
         """Stop listening, and hang up."""
         if self._listener is not None:
             self._unlink()
-            self._unlisten()
-        for connection in self._requests:
-            self._selector.unregister(connection)
-            connection.close()
-        self._requests.clear()
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+        for connection in list(self._requests):
+            self._hang_up(connection)
 
     def _unlink(self) -> None:
         if self._has_its_name():  # where the folder was deleted and made again, it is the next writer's
             self._path.unlink(missing_ok=True)
 
-    def _unlisten(self) -> None:
-        assert self._listener is not None
-        self._selector.unregister(self._listener)
-        self._listener.close()
-        self._listener = None
+    def _hang_up(self, connection: socket.socket) -> None:
+        if self._requests.pop(connection, None) is not None:
+            self._selector.unregister(connection)
+            connection.close()
 
     def watch(self, fd: int) -> None:
         """Also wake when this descriptor is readable."""
@@ -199,18 +227,17 @@ class Doorbell:
         ready = []
         for key, _ in events:
             if key.fileobj is self._listener:
-                self._accept()
+                self._accept(self._listener)
             elif isinstance(key.fileobj, socket.socket):
                 self._read(key.fileobj)
             else:
                 ready.append(key.fd)
         return len(events) > len(ready), ready
 
-    def _accept(self) -> None:
-        assert self._listener is not None
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except BlockingIOError:
                 return
             except OSError as problem:
@@ -254,3 +281,9 @@ class Doorbell:
             connection.sendall(json.dumps(reply).encode() + b"\n")
         except OSError:
             pass  # who asked has gone; nothing is lost with the answer
+
+
+def _shut(end: socket.socket) -> None:
+    """Nobody can send to it any more."""
+    with contextlib.suppress(OSError):  # who sent has gone
+        end.shutdown(socket.SHUT_RD)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from hush_core.background.doorbell import connect
+from hush_core.background.doorbell import ring
 from hush_core.interrupt import is_interrupt
 from hush_core.system import FILES, is_doomed
 
@@ -23,7 +23,7 @@ STARTED: Final = "writer.started"
 #: it: who meets one that is about to end must be able to start another.
 _BEGINS_WITHIN_S: Final = 1.0
 #: How long to wait for a lock whose holder does not listen: it is about to begin, or about to end.
-_PATIENCE_S: Final = 5.0
+_PATIENCE_S: Final = 30.0
 _LOOK_S: Final = 0.02
 
 
@@ -37,7 +37,7 @@ def elect(directory: Path) -> int | None:
             if is_still_elected(directory, fd):
                 return fd
         except BlockingIOError:
-            if _somebody_listens(directory) or time.monotonic() > deadline:
+            if ring(directory) or time.monotonic() > deadline:
                 os.close(fd)
                 return None
         os.close(fd)
@@ -55,7 +55,7 @@ def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:
     """
     # First this process: it may take a while, or be stopped in the middle, and holds up nobody else. One that listens
     # has begun since this process rang.
-    if not _note(directory, os.getpid(), unless=lambda fd: _is_beginning(fd) or _somebody_listens(directory)):
+    if not _note(directory, os.getpid(), unless=lambda fd: _is_beginning(fd) or ring(directory)):
         return False
     keeper = start()
     _note(directory, keeper, unless=lambda fd: _keeper(fd) != os.getpid())  # it may have begun already
@@ -104,15 +104,3 @@ def is_still_elected(directory: Path, fd: int) -> bool:
         return os.path.samestat(os.stat(directory / LOCK), os.fstat(fd))
     except FileNotFoundError:
         return False
-
-
-def _somebody_listens(directory: Path) -> bool:
-    try:
-        connect(directory, 0.0).close()
-    except BlockingIOError:  # its queue is full
-        return True
-    except OSError as problem:
-        if is_interrupt(problem):
-            raise
-        return False
-    return True

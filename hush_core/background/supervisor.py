@@ -23,7 +23,6 @@ from hush_core.interrupt import is_interrupt
 from hush_core.journal.appender import Journal
 from hush_core.journal.format import WRITER_LOG
 from hush_core.journal.format import journal_directory as journal_directory
-from hush_core.system import is_doomed, listener_of
 
 if TYPE_CHECKING:
     from hush_core.capture.mask import Mask
@@ -193,19 +192,9 @@ class Background:
         return self._rings()
 
     def _rings(self) -> bool:
-        """Ring the writer. False if nobody listens, or one that has been killed and has not died yet."""
-        from hush_core.background.doorbell import connect
+        from hush_core.background.doorbell import ring
 
-        try:
-            with connect(self._journal.directory, 0) as connection:
-                writer = listener_of(connection)
-                return not (writer and is_doomed(writer))
-        except BlockingIOError:
-            return True  # its queue is full: it is awake, and busy
-        except OSError as problem:
-            if is_interrupt(problem):
-                raise
-            return False
+        return ring(self._journal.directory)
 
     def _ring(self, is_armed: bool) -> bool:
         """Wake the writer, or start one. True if nobody has heard it: it shall be rung again.

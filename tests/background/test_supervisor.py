@@ -236,7 +236,10 @@ def test_settings_are_the_apps(tmp_path: Path) -> None:
 def test_a_writer_is_started_to_be_asked(tmp_path: Path) -> None:
     answer = control(tmp_path / "a.db", {"verb": "status"}, timeout=30.0)
     assert (answer["journals"], answer["problem"]) == ([], None)
-    assert get_background(tmp_path / "a.db").is_running
+    background = get_background(tmp_path / "a.db")
+    background.append(EACH_RECORD)  # so that it stays
+    assert background.sync(30)
+    assert background.is_running
 
 
 def test_what_the_writer_answers_as_an_error_is_one(tmp_path: Path) -> None:
@@ -283,6 +286,7 @@ def test_a_writer_that_has_armed_the_bell_is_rung_again_at_once_and_one_that_hea
     background = get_background(tmp_path / "a.db")
     rings: list[bool] = []
     monkeypatch.setattr(background, "_rings", lambda: rings.append(True) or True)
+    monkeypatch.setattr(supervisor, "_RING_AGAIN_S", 60.0)
     for _ in range(3):
         assert not background._ring(False)
     assert len(rings) == 1

@@ -77,7 +77,7 @@ def test_nodes_are_stored_under_the_parents_whose_ids_they_name() -> None:
         store.begin_span("r", TRACE, span_id, parent, node_name=name, start_time=1_000)
     for span_id, parent in (("ffffffffffffffff", CHILD), (CHILD, ROOT), (ROOT, None)):
         store.end_span("r", TRACE, span_id, parent, end_time=3_000_000)
-    assert store.sync(10)
+    assert store.sync(30)
     root, call, inner = store.get_request("r").nodes
     assert (root.node_name, call.parent_id, inner.parent_id) == ("root", root.id, call.id)
     assert {node.status for node in (root, call, inner)} == {"ok"}

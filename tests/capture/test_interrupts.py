@@ -186,7 +186,7 @@ def test_the_environment_is_handed_over_again_when_that_was_interrupted(
 ) -> None:
     background = get_background(tmp_path / "traces.db")
     background.append(msgspec.msgpack.encode((NODE, "r")))
-    assert background.sync(10)
+    assert background.sync(30)
     for n in count():
         background._handed_to = -1
         came = False

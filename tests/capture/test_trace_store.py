@@ -82,7 +82,7 @@ def test_what_is_inserted_is_in_the_database_after_sync() -> None:
         )
     )  # fmt: skip
     store.mark_request_complete("r", "LocalTracer", {}, ["a"], status=COMPLETED)
-    assert store.sync(10)
+    assert store.sync(30)
     request = store.get_request("r")
     assert (request.status, request.tags, request.user_id, request.session_id) == ("completed", ["a"], "u", "s")
     assert [(delivery.tracer_type, delivery.status) for delivery in request.deliveries] == [("LocalTracer", "flushed")]
@@ -97,7 +97,7 @@ def test_what_is_inserted_is_in_the_database_after_sync() -> None:
 def test_the_secrets_of_an_engines_own_tracer_are_kept_apart_from_the_database(tmp_path: Path) -> None:
     store = get_store()
     store.mark_request_complete("r", "LocalTracer", {"url": "http://x", "api_key": CANARY})
-    assert store.sync(10)
+    assert store.sync(30)
     files = [path for path, content in files_below(tmp_path).items() if CANARY.encode() in content]
     assert [path.parent.name for path in files] == ["secrets"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
@@ -114,7 +114,7 @@ def test_the_secrets_of_an_engines_own_tracer_are_kept_apart_from_the_database(t
 def test_a_time_is_text_a_datetime_or_nanoseconds(when: Any) -> None:
     store = get_store()
     store.insert_node_trace(**small(start_time=when, end_time=when))
-    assert store.sync(10)
+    assert store.sync(30)
     assert store.get_request("r").nodes[0].start_time == "2025-01-31T12:00:00.000000Z"
 
 
@@ -129,7 +129,7 @@ def test_odd_values_reach_the_database() -> None:
     store = get_store()
     inputs = {"ring": ring, "big": "x" * 5_000_000, (1, 2): Broken(), "bytes": b"\xff", "nan": float("nan"), "last": 1}
     store.insert_node_trace(**small(input_data=inputs, execution_order="third", prompt_tokens="many"))
-    assert store.sync(10)
+    assert store.sync(30)
     (node,) = store.get_request("r").nodes
     assert node.input_data["ring"] == ["… [cycle]"]
     assert node.input_data["big"].endswith("… [truncated: 5000000 chars]")
@@ -151,7 +151,7 @@ def test_a_record_that_a_plain_decoder_refuses_reaches_the_database(where: str) 
     store.insert_node_trace(
         **small(input_data={Frozen(1): "found"} if where == "key" else {"deep": deep, "k": "found"})
     )
-    assert store.sync(10)
+    assert store.sync(30)
     (node,) = store.get_request("r").nodes
     assert "found" in node.input_data.values()
 
@@ -159,7 +159,7 @@ def test_a_record_that_a_plain_decoder_refuses_reaches_the_database(where: str) 
 def test_a_large_record_is_cut_and_reaches_the_database() -> None:
     store = get_store()
     store.insert_node_trace(**small(input_data={"text": "x" * 20_000_000}, error="E"))
-    assert store.sync(10)
+    assert store.sync(30)
     (node,) = store.get_request("r").nodes
     assert node.input_data["text"].endswith("… [truncated: 20000000 chars]")
     assert node.error == "E"
@@ -226,7 +226,7 @@ def test_a_store_pickles_as_its_path(tmp_path: Path) -> None:
 def test_a_request_that_is_not_there_is_an_error_that_says_so() -> None:
     store = get_store()
     store.insert_node_trace(**small())
-    assert store.sync(10)
+    assert store.sync(30)
     with pytest.raises(UnknownRequestError):
         store.get_request("nothing")
 
@@ -253,7 +253,7 @@ def test_a_child_that_is_spawned_records_with_the_store_it_is_given() -> None:
     child.start()
     child.join()
     assert child.exitcode == 0
-    assert store.sync(10)
+    assert store.sync(30)
     _wait_for_nodes(store, {"parent", "child"})
 
 
@@ -267,7 +267,7 @@ def test_a_forked_child_records_with_the_store_it_inherits() -> None:
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    assert store.sync(10)
+    assert store.sync(30)
     _wait_for_nodes(store, {"parent", "child"})
 
 
@@ -295,7 +295,7 @@ def test_keys_of_one_text_are_both_read_back() -> None:
     store = get_store()
     keys = {True: 1, "true": 2, None: 3, "null": 4, 7: 5, "7": 6}
     store.insert_node_trace(**small(input_data={"kept": keys}, output_data={"careful": [keys, object]}))
-    assert store.sync(10)
+    assert store.sync(30)
     (node,) = store.get_request("r").nodes
     both = {"true": 1, "true (str)": 2, "null": 3, "null (str)": 4, "7": 5, "7 (str)": 6}
     assert node.input_data == {"kept": both}

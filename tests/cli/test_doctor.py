@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
     with LocalTracer().trace("flow", request_id="r"):
         step(1)
         step(2)
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     return tmp_path / "traces.db"
 
 

@@ -58,7 +58,7 @@ def test_a_request_is_shown_right_after_app_and_writer_were_killed(hush: Hush, t
 
         with LocalTracer().trace("flow", request_id="killed"):
             step(1)
-            get_store().sync(10)
+            get_store().sync(30)
             pid = control(get_store().background.db_path, {"verb": "status"})["pid"]
             shell = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             os.kill(shell, signal.SIGKILL)
@@ -78,7 +78,7 @@ def test_a_request_is_shown_right_after_app_and_writer_were_killed(hush: Hush, t
 def test_what_is_stored_asks_for_no_writer(hush: Hush, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalTracer().trace("flow"):
         pass
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     monkeypatch.setattr("hush_core.background.supervisor.control", lambda *_, **__: pytest.fail("asked a writer"))
     assert leftover.store_leftovers(tmp_path / "traces.db") is None
     assert len(hush.json("traces")) == 1
@@ -99,7 +99,7 @@ def test_what_cannot_be_stored_is_said_and_the_rest_is_shown(
 ) -> None:
     with LocalTracer().trace("flow"):
         pass
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     monkeypatch.setattr(leftover, "holds_more_than_stored", lambda directory: True)
     monkeypatch.setattr(
         "hush_core.background.supervisor.control", lambda *_, **__: {"drained": False, "problem": "disk full"}
@@ -137,7 +137,7 @@ def test_a_writer_that_does_not_answer_is_busy_while_its_promise_holds(
 ) -> None:
     with LocalTracer().trace("flow"):
         pass
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     os.kill(control(tmp_path / "traces.db", {"verb": "status"})["pid"], signal.SIGSTOP)  # and promises nothing more
     (segment,) = journal_directory(tmp_path / "traces.db").glob("*.segment")
     with segment.open("r+b") as file:

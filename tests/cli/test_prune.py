@@ -57,7 +57,7 @@ def test_without_an_option_the_settings_count(hush: Hush, requests: Path) -> Non
 
 def test_a_request_that_runs_is_never_deleted(hush: Hush, tmp_path: Path) -> None:
     with LocalTracer().trace("flow", request_id="runs"):
-        assert get_store().sync(10)
+        assert get_store().sync(30)
         hush.output("prune", "--keep", "0s")
         assert left(hush) == ["runs"]
 

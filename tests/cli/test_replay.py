@@ -21,7 +21,7 @@ def keep_local(*request_ids: str, **trace: str | list[str]) -> None:
     for request_id in request_ids:
         with LocalTracer().trace(**{"workflow_name": "flow", **trace, "request_id": request_id}):  # type: ignore[arg-type]
             pass
-    assert get_store().sync(10)
+    assert get_store().sync(30)
 
 
 def test_what_was_recorded_before_a_backend_was_there_is_sent_to_it(hush: Hush, box: Box) -> None:
@@ -79,7 +79,7 @@ def test_a_dry_run_says_how_much_it_would_be_and_sends_nothing(hush: Hush, box: 
 
 def test_what_still_runs_is_left_out(hush: Hush, box: Box) -> None:
     with LocalTracer().trace("flow", request_id="runs"):
-        assert get_store().sync(10)
+        assert get_store().sync(30)
         assert hush.json("replay", "--tracer", "prod")["tracers"][0]["queued"] == 0
 
 

@@ -28,7 +28,8 @@ class Tail:
             [*COMMAND, "tail", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -58,6 +59,7 @@ class Tail:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._reading.join()  # to the end of what there is; nobody may close it meanwhile
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

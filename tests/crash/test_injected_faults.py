@@ -19,7 +19,6 @@ from typing import Final
 import pytest
 
 import hush_core
-from hush_core.background.doorbell import ask
 from hush_core.background.supervisor import control, journal_directory
 
 from .children import Acknowledgements, Child, open_journal
@@ -88,9 +87,8 @@ def test_a_failed_sync_is_an_alarm_and_costs_no_record(tmp_path: Path) -> None:
         inject = ["-P", str(segment), "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=1"]
         with traced_writer(database, trace, *inject):
             assert app.wait()
-            assert ask(journal_directory(database), {"verb": "status"}, 10.0)["sync_faults"] == 1
     assert "EIO" in trace.read_text(), "the fault was not injected"
-    assert "ALARM" in (journal_directory(database) / "writer.log").read_text()
+    assert (journal_directory(database) / "writer.log").read_text().count("ALARM") == 1
     check_all(database, FEW)
 
 

@@ -8,6 +8,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from waiting import wait_until
+
 from hush_core.background.supervisor import control, get_background, journal_directory
 
 from .children import Acknowledgements, Child, drain, open_journal
@@ -51,6 +53,7 @@ def test_a_newer_schema_is_refused_once_and_again_not_at_every_turn_and_the_jour
     with Acknowledgements() as said:
         Child(partial(record_and_look_after_the_writer, database, said), tmp_path / "errors").wait()
         assert said.listen() == [len(NEW)]
+    wait_until(lambda: log.exists() and "has schema 99" in log.read_text(), "a writer to refuse it", 30.0)
     refusals = [line for line in log.read_text().splitlines() if "has schema 99" in line]
     assert all("upgrade hush-core" in line for line in refusals)
     assert 1 <= len(refusals) <= 6, "a writer was started again and again"

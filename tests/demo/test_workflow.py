@@ -31,7 +31,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trace(no_network: None) -> RequestTrace:
     state, _ = workflow.run()
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     return get_store().get_request(state.request_id)
 
 

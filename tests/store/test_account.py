@@ -41,7 +41,7 @@ def test_nothing_recorded_is_nothing_accepted(path: Path) -> None:
 
 def test_what_is_stored_is_accepted(path: Path) -> None:
     record(100)
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     account = account_of(path)
     assert (account.accepted, account.stored, account.in_journal) == (100, 100, 0)
     assert account.adds_up
@@ -96,7 +96,7 @@ def test_dropped_records_are_counted_by_their_reason(path: Path) -> None:
     record(5)
     background.drop("disk full")
     background.drop("disk full")
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     account = account_of(path)
     assert account.dropped == {"encoding failed": 1, "disk full": 2}
     assert (account.accepted, account.stored) == (18, 15)
@@ -105,7 +105,7 @@ def test_dropped_records_are_counted_by_their_reason(path: Path) -> None:
 
 def test_a_row_that_was_not_written_does_not_add_up(path: Path) -> None:
     record(10)
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     writer = control(path, {"verb": "status"})["pid"]
     os.kill(writer, signal.SIGSTOP)  # or it would write its own count over this one
     try:
@@ -121,7 +121,7 @@ def test_a_row_that_was_not_written_does_not_add_up(path: Path) -> None:
 
 def test_a_record_that_is_there_twice_does_not_add_up(path: Path) -> None:
     record(10)
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     connection = open_database(path)
     connection.execute("UPDATE journal SET stored = stored + 1")
     connection.close()
@@ -144,7 +144,7 @@ def first_segment(path: Path) -> int:
 
 def test_after_the_database_is_deleted_the_account_counts_from_what_the_journal_still_holds(path: Path) -> None:
     record_large(60)
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     wait_until(lambda: first_segment(path) > 0, "the first segments to be given up")
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)

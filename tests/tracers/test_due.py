@@ -55,7 +55,7 @@ def due(tracer: BaseTracer, tmp_path: Path) -> list[Any]:
 
 
 def stored_deliveries(request_id: str) -> list[Any]:
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     found: list[Any] = get_store().get_request(request_id).deliveries
     return sorted(found, key=lambda delivery: str(delivery.tracer_name))
 
@@ -226,7 +226,7 @@ def fan_out() -> FanOutTracer:
 def test_one_trace_of_several_tracers_is_one_request_that_is_due_to_each() -> None:
     with fan_out().trace("flow", request_id="r-1", tags=["mine"]) as state:
         assert state.tags == ["mine"]
-    request = get_store().sync(10) and get_store().get_request("r-1")
+    request = get_store().sync(30) and get_store().get_request("r-1")
     assert request.tags == ["a", "b", "c", "mine"]
     assert [node.node_name for node in request.nodes] == ["flow"]
     local, prod = stored_deliveries("r-1")
@@ -247,7 +247,7 @@ def test_a_request_that_is_killed_is_due_to_each_as_well(tmp_path: Path) -> None
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False).returncode == -9
     store = get_store()
     store.insert_node_trace("other", "w", "n", None, None, 0, None, None, None, None, None)
-    assert store.sync(10)
+    assert store.sync(30)
     from waiting import wait_until
 
     wait_until(lambda: store.get_request("killed").status == "interrupted", "the request to be interrupted")

@@ -57,7 +57,7 @@ def rank(question: str) -> dict[str, Any]:
 
 
 def stored(request_id: str) -> Any:
-    assert get_store().sync(10)
+    assert get_store().sync(30)
     return get_store().get_request(request_id)
 
 
@@ -211,7 +211,7 @@ def test_a_request_whose_process_was_killed_has_the_static_tags(tmp_path: Path) 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     store = get_store()
     store.insert_node_trace("other", "w", "n", None, None, 0, None, None, None, None, None)
-    assert store.sync(10)
+    assert store.sync(30)
     import time
 
     deadline = time.monotonic() + 10
@@ -240,7 +240,7 @@ def test_an_engine_may_say_afterwards_when_a_request_ended() -> None:
     store.insert_node_trace("legacy", "engine", "n", None, None, 0, 1_000_000_000, None, None, {}, {})
     state = EngineState(has_trace_store=True, _trace_store=store, end_time_ns=3_000_000_000)
     LocalTracer().flush_in_background("engine", state)
-    assert store.sync(10)
+    assert store.sync(30)
     assert store.get_request("legacy").duration_ms == 2000.0
 
 

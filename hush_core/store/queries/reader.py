@@ -14,7 +14,7 @@ from hush_core.errors import SchemaTooNewError, StoreError
 from hush_core.store.database import STORE_ERRORS, is_damage, migrations
 
 #: How long a read waits for a lock. In WAL mode that is only the moment in which the writer makes or recovers the log.
-_BUSY_TIMEOUT_S: Final = 1.0
+_BUSY_TIMEOUT_S: Final = 5.0
 
 
 def open_reader(db_path: Path | str) -> sqlite3.Connection:
