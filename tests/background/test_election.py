@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hush_core import system
-from hush_core.background import election, launch
+from hush_core.background import doorbell, election, launch
+from hush_core.background.doorbell import Doorbell, ring
 from hush_core.background.election import has_begun, start_unless_begun
 from hush_core.system import is_doomed, is_running
 
@@ -66,6 +67,19 @@ def test_one_that_begins_before_its_start_returns_has_begun_all_the_same(
 
     assert start_unless_begun(tmp_path, start)
     assert start_unless_begun(tmp_path, start)
+
+
+@LINUX
+def test_one_that_listens_is_left_to_it_unless_it_was_killed_and_is_not_dead_yet(
+    tmp_path: Path, keeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bell = Doorbell(tmp_path, lambda request: {})
+    assert ring(tmp_path)
+    assert not start_unless_begun(tmp_path, nobody)
+    monkeypatch.setattr(doorbell, "is_doomed", lambda pid: pid == os.getpid())
+    assert not ring(tmp_path)
+    assert start_unless_begun(tmp_path, lambda: keeper.pid)
+    bell.close()
 
 
 @LINUX
