@@ -156,7 +156,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def properties(session: nox.Session) -> None:
-    """What must hold of any input, over 10,000 of them each: `properties [ARGS of pytest]`."""
+    """What must hold of any input, most of it over 10,000 of them: `properties [ARGS of pytest]`."""
     install(session, "tests")
     parallel = ["-n", str(os.cpu_count() or 1), "--dist", "worksteal"]
     any_input = ["-m", "hypothesis", "--hypothesis-profile", "thorough", "tests", "--timeout", "3600"]

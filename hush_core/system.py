@@ -114,7 +114,7 @@ def is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return _stat_of(pid) is not None if sys.platform == "linux" else True
+    return _stat_of(pid) is not None or not os.path.exists("/proc/self/stat")
 
 
 def is_doomed(pid: int) -> bool:
@@ -132,7 +132,9 @@ def is_doomed(pid: int) -> bool:
         return False
     # The signal is pending, then it is taken, and only then does the process end. In between, its exit code alone says
     # so: on recent kernels (6.18 does), and of a process that this one may trace. That of a stopped one is the signal.
-    return fields is None or bool(
+    if fields is None:
+        return not is_running(pid)
+    return bool(
         int(fields[_PENDING_SIGNALS]) & _IS_KILLED
         or int(fields[_FLAGS]) & _IS_ENDING
         or (int(fields[_EXIT_CODE]) and fields[_STATE] not in (b"T", b"t"))

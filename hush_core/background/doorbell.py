@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import selectors
@@ -27,7 +26,8 @@ _NO_DESCRIPTOR_S: Final = 0.05
 _QUEUE_FULL_S: Final = 0.005
 DOORBELL: Final = "doorbell"
 
-Handler = Callable[[dict[str, Any]], dict[str, Any]]
+#: Is given a request, and gives the answer; None: there is none.
+Handler = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 def doorbell_path(directory: Path) -> Path:
@@ -68,7 +68,7 @@ def connect(directory: Path, timeout_s: float) -> socket.socket:
     """A connection to the writer. Raises OSError when none listens (FileNotFoundError, ConnectionRefusedError).
 
     With a timeout of 0 it never waits: a writer whose queue is full raises BlockingIOError, and it is awake then
-    anyway.
+    anyway. With another, one whose queue stays full raises TimeoutError.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -80,8 +80,10 @@ def connect(directory: Path, timeout_s: float) -> socket.socket:
                     connection.connect(name)
                     return connection
                 except BlockingIOError as problem:  # at once, whatever the timeout
-                    if is_interrupt(problem) or time.monotonic() >= deadline:
+                    if is_interrupt(problem) or not timeout_s:
                         raise
+                    if time.monotonic() >= deadline:
+                        raise TimeoutError(f"the writer had no ear for anybody within {timeout_s:g} s") from problem
                 time.sleep(_QUEUE_FULL_S)
     except BaseException:
         connection.close()
@@ -94,14 +96,10 @@ def ring(directory: Path) -> bool:
         with connect(directory, 0.0) as connection:
             writer = listener_of(connection)
             return not (writer and is_doomed(writer))
-    except BlockingIOError as problem:
-        if is_interrupt(problem):
-            raise
-        return True  # its queue is full: it is awake, and busy
     except OSError as problem:
         if is_interrupt(problem):
             raise
-        return False
+        return isinstance(problem, BlockingIOError)  # its queue is full: it is awake, and busy
 
 
 def hand_in(directory: Path, messages: list[bytes], timeout_s: float = 0.0) -> bool:
@@ -171,27 +169,29 @@ class Doorbell:
         except FileNotFoundError:
             return False
 
-    def leave(self) -> None:
-        """Stop listening: the next ring finds nobody and starts another writer. But first hear all that was sent until
-        now: who handed something in, and did not wait for an answer, takes it for taken.
+    def leave(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        """Stop listening: the next ring finds nobody and starts another writer. First, ``hear`` all that was sent until
+        now. Nobody is answered: who waits asks the next writer; but who handed something in takes it for taken.
         """
         listener = self._listener
-        if listener is not None:
-            self._unlink()
-            self._selector.unregister(listener)
-            self._listener = None  # for the answers, which may see to it that it listens
-            with listener:
-                # From here on nobody gets in, and nobody who is in can send: then what is there is all.
-                _shut(listener)
-                self._accept(listener)
-                while self._requests:
-                    for connection in list(self._requests):
-                        _shut(connection)
-                        while self._read(connection):
-                            pass
-                        self._hang_up(connection)
-                    self._accept(listener)  # whom there was no descriptor for
+        if listener is None:
+            return
+        self._unlink()
+        self._selector.unregister(listener)
+        self._listener = None  # for those who hear, and may see to it that it listens
+        with listener:
+            # From here on nobody gets in, and nobody who is in can send: then what is there is all.
+            _shut(listener)
+            self._accept(listener)
+            for connection in list(self._requests):
+                self._read_all(connection, hear)
+                _shut(connection)  # which on macOS throws away what was not read
+                self._read_all(connection, hear)
         self.close()
+
+    def _read_all(self, connection: socket.socket, handler: Handler) -> None:
+        while self._read(connection, handler):
+            pass
 
     def close(self) -> None:
         """Stop listening, and hang up."""
@@ -229,7 +229,7 @@ class Doorbell:
             if key.fileobj is self._listener:
                 self._accept(self._listener)
             elif isinstance(key.fileobj, socket.socket):
-                self._read(key.fileobj)
+                self._read(key.fileobj, self._handler)
             else:
                 ready.append(key.fd)
         return len(events) > len(ready), ready
@@ -240,17 +240,15 @@ class Doorbell:
                 connection, _ = listener.accept()
             except BlockingIOError:
                 return
-            except OSError as problem:
-                # No descriptor is left: the call waits in the queue until one is.
-                if problem.errno != errno.EINVAL:  # that is: it was shut down, and the queue is empty
-                    time.sleep(_NO_DESCRIPTOR_S)
+            except OSError:
+                time.sleep(_NO_DESCRIPTOR_S)  # no descriptor is left: the call waits in the queue until one is
                 return
             connection.setblocking(False)
             self._requests[connection] = b""
             self._selector.register(connection, selectors.EVENT_READ)
 
-    def _read(self, connection: socket.socket) -> bool:
-        """Read on, and answer what is whole. False if there was nothing to read."""
+    def _read(self, connection: socket.socket, handler: Handler) -> bool:
+        """Read on, and hand what is whole to the handler. False if there was nothing to read."""
         if connection not in self._requests:  # a handler that waited meanwhile has served it, or it was hung up
             return False
         try:
@@ -266,15 +264,17 @@ class Doorbell:
         del self._requests[connection]
         with connection:
             if request:
-                self._answer(connection, request)
+                self._answer(connection, request, handler)
         return True
 
-    def _answer(self, connection: socket.socket, request: bytes) -> None:
+    def _answer(self, connection: socket.socket, request: bytes, handler: Handler) -> None:
         try:
             parsed = json.loads(request)
-            reply = self._handler(parsed if isinstance(parsed, dict) else {})
+            reply = handler(parsed if isinstance(parsed, dict) else {})
         except (ValueError, RecursionError) as problem:
             reply = {"error": f"the writer takes one line of JSON: {problem}"}
+        if reply is None:
+            return
         try:
             connection.setblocking(True)
             connection.settimeout(1.0)

@@ -22,14 +22,19 @@ STARTED: Final = "writer.started"
 #: How long a writer may take to begin before somebody else starts one too. Less than a writer stays when nobody needs
 #: it: who meets one that is about to end must be able to start another.
 _BEGINS_WITHIN_S: Final = 1.0
-#: How long to wait for a lock whose holder does not listen: it is about to begin, or about to end.
+#: How long to wait for a lock whose holder does not listen: it is about to begin, or about to end, and a disk that
+#: hangs may hold it up.
 _PATIENCE_S: Final = 30.0
+#: How long until the next look: twice as long each time.
 _LOOK_S: Final = 0.02
+_LOOK_MAX_S: Final = 0.5
 
 
 def elect(directory: Path) -> int | None:
-    """Become the writer: the descriptor that holds the lock, or None if another writer has it and listens."""
-    deadline = time.monotonic() + _PATIENCE_S
+    """Become the writer: the descriptor that holds the lock. None if another writer has it and listens, or keeps it for
+    longer than anybody waits.
+    """
+    deadline, look_s = time.monotonic() + _PATIENCE_S, _LOOK_S
     while True:
         fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -41,7 +46,8 @@ def elect(directory: Path) -> int | None:
                 os.close(fd)
                 return None
         os.close(fd)
-        time.sleep(_LOOK_S)
+        time.sleep(look_s)
+        look_s = min(2 * look_s, _LOOK_MAX_S)
 
 
 def start_unless_begun(directory: Path, start: Callable[[], int]) -> bool:

@@ -363,6 +363,7 @@ def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0)
     Raises StoreError if no writer can be had in time, or if it answers with an error.
     """
     from hush_core.background.doorbell import ask
+    from hush_core.background.election import start_unless_begun
     from hush_core.config import find_config, resolve_db_path
 
     path = resolve_db_path(db_path)
@@ -385,9 +386,10 @@ def control(db_path: Path | str, request: dict[str, Any], timeout: float = 10.0)
                     f"No writer of {path} could be started within {timeout:g} s ({problem}). "
                     f"Its log, {directory / WRITER_LOG}, may say why."
                 ) from problem
-            if time.monotonic() - started_at > 1.0:
+            if time.monotonic() - started_at > 1.0 and start_unless_begun(
+                directory, lambda: start_writer(path, find_config())
+            ):
                 started_at = time.monotonic()
-                start_writer(path, find_config())
             time.sleep(0.01)
     if "error" in answer:
         raise StoreError(str(answer["error"]))

@@ -115,7 +115,8 @@ class Writer:
         self.is_behind = False  #: whether the last batch was full, and there is likely more
         self._make_ahead_at = 0.0
         self._looked_at = ""
-        self._bell = Doorbell(directory, Answers(self).answer)
+        self._answers = Answers(self)
+        self._bell = Doorbell(directory, self._answers.answer)
         has_begun(directory)
         self.sources = Sources(files, directory, self._bell, self.problems, log, lambda: self.store.journals())
         self.delivery = Dispatcher(
@@ -152,7 +153,7 @@ class Writer:
 
     def _leave(self) -> None:
         """From now on another one is started: who has rung until now is looked for, and who records rings anew."""
-        self._bell.leave()
+        self._bell.close()
         self.scan()
         self.sources.tell(Source.arm_bell)
 
@@ -479,9 +480,10 @@ class Writer:
 
         Leaves the doorbell first, so that a later ring starts another.
         """
-        self._bell.leave()
+        self._bell.leave(self._answers.hear)
         self.scan()
-        if not self.sources and not self.delivery.is_needed():  # what it heard last may be that something is due
+        self.deliver()  # with an environment that was handed in last
+        if self._ending or not (self.sources or self.delivery.is_needed()):
             return True
         self._bell.open()
         return False

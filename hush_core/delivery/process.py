@@ -120,7 +120,7 @@ class DeliveryProcess:
         except BlockingIOError:
             return
         except OSError:
-            self._has_ended = True
+            self._unsent.clear()  # it has ended, or is about to; what it said before is to be read still
 
     def receive(self) -> list[ToWriter]:
         """What it has said since the last call. What makes no sense is taken for its end."""

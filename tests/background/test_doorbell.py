@@ -122,6 +122,17 @@ def test_only_its_owner_may_ring(bell: Doorbell, directory: Path) -> None:
     assert stat.S_IMODE(os.stat(doorbell_path(directory)).st_mode) == 0o600
 
 
+def test_who_asks_waits_for_a_busy_writer_as_long_as_it_was_told(bell: Doorbell, directory: Path) -> None:
+    with contextlib.ExitStack() as waiting:
+        with pytest.raises(BlockingIOError):
+            for _ in range(10_000):
+                waiting.enter_context(connect(directory, 0.0))
+        with pytest.raises(TimeoutError):
+            connect(directory, 0.05)
+        with answering(bell):
+            connect(directory, 20.0).close()
+
+
 def test_who_rings_never_waits_for_a_busy_writer(bell: Doorbell, directory: Path) -> None:
     rings = []
     try:
@@ -344,22 +355,20 @@ def test_the_end_of_one_takes_no_name_from_the_next(bell: Doorbell, directory: P
 
 
 def test_who_leaves_hears_first_what_was_sent(directory: Path) -> None:
-    def hear(request: dict[str, Any]) -> dict[str, Any]:
+    def hear(request: dict[str, Any]) -> None:
         bell.stay_open()  # as the writer does when it looks for journals
         heard.append(request)
-        return {"heard": True}
 
     heard: list[dict[str, Any]] = []
-    bell = Doorbell(directory, hear)
+    bell = Doorbell(directory, echo)
     large = {"environment": "x" * 100_000}
     assert hand_in(directory, [json.dumps(large).encode() + b"\n"])
     silent, half, asking = (connect(directory, 5.0) for _ in range(3))
     half.sendall(b'{"half')
     asking.sendall(b'{"a": 1}\n')
-    bell.leave()
+    bell.leave(hear)
     assert heard == [large, {"a": 1}]
-    assert asking.recv(100) == b'{"heard": true}\n'
-    assert silent.recv(100) == b""
+    assert asking.recv(100) == silent.recv(100) == b""  # the next one answers
     assert b"error" in half.recv(100)
     with pytest.raises(FileNotFoundError):
         connect(directory, 1.0)
@@ -370,7 +379,11 @@ def test_who_leaves_hears_first_what_was_sent(directory: Path) -> None:
 def test_what_was_handed_in_while_it_leaves_is_heard_or_was_not_taken(directory: Path) -> None:
     for _ in range(10):
         heard: list[int] = []
-        bell = Doorbell(directory, lambda request, heard=heard: heard.append(request["n"]) or {})  # type: ignore[misc]
+
+        def hear(request: dict[str, Any], heard: list[int] = heard) -> None:
+            heard.append(request["n"])
+
+        bell = Doorbell(directory, hear)
         taken: list[int] = []
         numbers = count()
 
@@ -386,7 +399,7 @@ def test_what_was_handed_in_while_it_leaves_is_heard_or_was_not_taken(directory:
             thread.start()
         while len(taken) < 5:
             bell.wait(0.01)
-        bell.leave()
+        bell.leave(hear)
         for thread in threads:
             thread.join()
         assert set(taken) <= set(heard)

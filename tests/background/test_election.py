@@ -121,6 +121,18 @@ def test_each_thing_that_the_system_says_of_the_dying_counts(
 
 
 @LINUX
+def test_where_the_system_says_nothing_only_one_that_is_gone_is_doomed(
+    keeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "_stat_of", lambda pid: None)
+    monkeypatch.setattr(os.path, "exists", lambda path: False)  # a chroot without /proc
+    assert not is_doomed(keeper.pid)
+    keeper.kill()
+    keeper.wait()
+    assert is_doomed(keeper.pid)
+
+
+@LINUX
 def test_one_that_is_stopped_may_go_on_until_it_is_killed(keeper: subprocess.Popen[bytes]) -> None:
     keeper.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, keeper.pid, os.WSTOPPED)

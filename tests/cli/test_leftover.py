@@ -170,8 +170,9 @@ def test_beside_an_app_that_records_without_end_a_command_answers_soon_and_warns
     app = subprocess.Popen([sys.executable, "-c", script])
     try:
         wait_until(lambda: bool(hush("traces").stdout), "the first requests", 30)
-        took = []
-        for _ in range(8):  # the best counts: other programs run on the machine, too
+        took: list[float] = []
+        # The best counts, as other programs run on the machine, too: of more where it has not been so quick yet.
+        while len(took) < 8 or (min(took) >= 0.4 and len(took) < 40):
             began = time.monotonic()
             result = hush("traces", "-n", "1")
             took.append(time.monotonic() - began)

@@ -158,5 +158,5 @@ def test_the_account_of_a_live_app_adds_up_after_its_database_was_damaged(tmp_pa
         told[:] = [problem.what for problem in examine(database).problems]
         return len(told) == 1
 
-    wait_until(is_told_alone, "doctor to find one thing wrong", 30.0)
+    wait_until(is_told_alone, "doctor to find one thing wrong")
     assert "was put aside" in told[0]

@@ -134,7 +134,7 @@ def test_an_app_whose_files_are_deleted_goes_on_and_what_it_records_is_stored_on
         lost_until = said.listen()[-1] + 700
         said.wait_for(lost_until + 100)
         # While the app is there, and its journal.
-        wait_until(lambda: not examine(database).problems, "doctor to find nothing wrong", 30.0)
+        wait_until(lambda: not examine(database).problems, "doctor to find nothing wrong")
         child.kill()
         last = said.listen()[-1]
     assert control(database, {"verb": "drain", "timeout_s": 30}, timeout=40)["drained"]
@@ -186,4 +186,4 @@ def test_what_nobody_had_stored_when_the_journals_were_deleted_is_stored(
         delete(database)
     assert background.sync(30)  # nothing is recorded any more
     assert [number for number in numbers_in(database) if number > 0] == list(range(1, 200))
-    wait_until(lambda: not examine(database).problems, "doctor to find nothing wrong", 30.0)
+    wait_until(lambda: not examine(database).problems, "doctor to find nothing wrong")

@@ -53,7 +53,7 @@ def test_a_newer_schema_is_refused_once_and_again_not_at_every_turn_and_the_jour
     with Acknowledgements() as said:
         Child(partial(record_and_look_after_the_writer, database, said), tmp_path / "errors").wait()
         assert said.listen() == [len(NEW)]
-    wait_until(lambda: log.exists() and "has schema 99" in log.read_text(), "a writer to refuse it", 30.0)
+    wait_until(lambda: log.exists() and "has schema 99" in log.read_text(), "a writer to refuse it")
     refusals = [line for line in log.read_text().splitlines() if "has schema 99" in line]
     assert all("upgrade hush-core" in line for line in refusals)
     assert 1 <= len(refusals) <= 6, "a writer was started again and again"

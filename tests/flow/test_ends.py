@@ -40,6 +40,7 @@ def test_ctrl_c_ends_the_app_and_not_the_writer(app: App) -> None:
     for _ in range(50):
         app.line(running)
     writer = app.wait_for_writer()
+    assert os.getsid(writer) != os.getsid(running.pid)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal sends it: to the foreground process group
     out, errors = running.communicate(timeout=60)
     assert running.returncode == -signal.SIGINT

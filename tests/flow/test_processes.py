@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sqlite3
 import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from waiting import wait_until
 
 from hush_core import get_store
@@ -429,9 +429,7 @@ def test_gunicorn_with_preloaded_app_records_every_request(app: App) -> None:
         """,
         "served.py",
     )
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     server = app.start("-m", "gunicorn", "--preload", "--workers=2", f"--bind={address}", "served:serve")
 
     def ask(n: int) -> bool:

@@ -17,7 +17,7 @@ from ..crash.children import open_journal
 from .app import App, Node, kill, whole
 
 #: Within a second, as it is promised, plus what a very busy machine takes to start a Python.
-_SOON_S = 20.0
+_SOON_S = 8.0
 
 #: A hundred requests a second, each said once it has returned, and when.
 RECORD_ON = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 
@@ -11,10 +12,7 @@ _PORTS = range(10_000, 30_000)
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on."""
-    while True:
-        port = random.SystemRandom().choice(_PORTS)
-        try:
-            with socket.create_server(("127.0.0.1", port)):
-                return port
-        except OSError:
-            continue
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError(f"none of 100 ports from {_PORTS[0]} on is free")

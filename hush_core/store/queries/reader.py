@@ -13,7 +13,7 @@ from typing import Final
 from hush_core.errors import SchemaTooNewError, StoreError
 from hush_core.store.database import STORE_ERRORS, is_damage, migrations
 
-#: How long a read waits for a lock. In WAL mode that is only the moment in which the writer makes or recovers the log.
+#: How long a read waits for a lock. In WAL mode that is only while the writer makes or recovers the log: two syncs.
 _BUSY_TIMEOUT_S: Final = 5.0
 
 
