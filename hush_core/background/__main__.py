@@ -22,6 +22,8 @@ from hush_core.background.election import elect
 from hush_core.journal.format import WRITER_LOG, journal_directory
 from hush_core.system import FILES
 
+#: How long one that gives way tries to hand its app's environment to the writer whose queue is full.
+_PATIENCE_S: Final = 30.0
 _LOG_BYTES_MAX: Final = 1024 * 1024
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -67,7 +69,7 @@ def _hand_over(directory: Path, journal: str, variables: dict[str, str]) -> None
     from hush_core.background.launch import environment_messages
 
     with contextlib.suppress(OSError):  # it ends: nobody is left to take it
-        hand_in(directory, environment_messages(journal, variables), timeout_s=1.0)
+        hand_in(directory, environment_messages(journal, variables), timeout_s=_PATIENCE_S)
 
 
 def _run(

@@ -111,10 +111,9 @@ class Answers:
         """An app hands its environment `variables` over, for the requests of its `journal`."""
         writer = self._writer
         writer.scan()
+        writer.take_environment(str(request.get("journal")), _texts(request.get("variables")))
         writer.drain_once()  # the journal's first record says of which origin it is
-        origin = writer.store.origin_of(str(request.get("journal")))
-        if writer.delivery.environments.hand_over(origin, _texts(request.get("variables"))):
-            writer.delivery.on_environment(origin)  # what waited for a variable may have it now
+        writer.file_environments()
         if _version(request.get("hush")) > _version(__version__):
             writer.end_soon()  # a newer hush is about: the next ring starts its writer
         return {"taken": True}

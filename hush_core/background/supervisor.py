@@ -65,6 +65,7 @@ class Background:
         self._ringing_until = 0.0
         self._is_unheard = False
         self._started_at = 0.0
+        self._started_with: dict[str, str] = {}
         self._heard_at = 0.0
         self._start_at = 0.0
         self._start_wait_s = _START_AGAIN_S
@@ -265,7 +266,7 @@ class Background:
             self.report(problem, "handing the environment over to the writer")
 
     def _start_now(self) -> int:
-        self._started_at = time.monotonic()
+        self._started_at, self._started_with = time.monotonic(), dict(os.environ)
         self._start_at = self._started_at + self._start_wait_s
         self._start_wait_s = min(self._start_wait_s * 2, _START_AGAIN_MAX_S)
         return start_writer(
@@ -311,9 +312,9 @@ class Background:
         if self._journal.is_open:
             self._ring_at = 0.0  # nobody rings later for what it recorded last
             self._journal.tend(at_once=True)
-            if self._delivers and self._journal.writer != self._handed_to:
+            if self._delivers and (self._journal.writer != self._handed_to or self._handed != os.environ):
                 self._hand_over(self._journal.writer)
-                if self._handed_to == -1 and not self._started_at:
+                if self._handed != os.environ and self._started_with != os.environ:
                     with contextlib.suppress(OSError):
                         self._start_now()  # the writer does not listen yet: this one gives way, and hands it over
 

@@ -62,6 +62,8 @@ _PRUNING: Final = "pruning"
 _DELIVERING: Final = "delivering"
 #: How long an app that is new has to hand over its environment. It does so when its first request is complete, or ends.
 _ENVIRONMENT_WAIT_S: Final = 1.0
+#: Environments of apps whose first record is not stored: a disk that is full may hold up many.
+_UNFILED_MAX: Final = 1024
 _NAMED_IN_LOG: Final = 5
 #: Bytes of journal in one transaction, over all journals.
 _BATCH_BYTES: Final = 1024 * 1024
@@ -101,7 +103,7 @@ class Writer:
         self._connect = connect
         self._log = log
         self._variables = dict(variables or {})
-        self._starter = starter
+        self._unfiled = {} if starter is None else {starter: self._variables}
         self._lock = lock
         self._linger_s = linger_s
         self._retention = retention
@@ -443,7 +445,7 @@ class Writer:
         if time.monotonic() < self._store_again_at:
             return
         try:
-            self._note_starter()
+            self.file_environments()
             self.delivery.turn(begin=not last)
             self.problems.solved(_DELIVERING)
         except STORE_ERRORS as problem:
@@ -451,13 +453,19 @@ class Writer:
         except OSError as problem:
             self.problems.say(_DELIVERING, problem)
 
-    def _note_starter(self) -> None:
-        """Whose environment this process has is known once the first record of that app's journal is stored."""
-        origin = 0 if self._starter is None else self.store.origin_of(self._starter)
-        if origin:
-            self._starter = None
-            self.delivery.environments.hand_over(origin, self._variables)
-            self.delivery.on_environment(origin)
+    def take_environment(self, journal: str, variables: dict[str, str]) -> None:
+        """An app hands over what its deliveries need; `file_environments` does the rest, also when this fails."""
+        self._unfiled.pop(journal, None)
+        self._unfiled[journal] = variables
+        while len(self._unfiled) > _UNFILED_MAX:
+            del self._unfiled[next(iter(self._unfiled))]
+
+    def file_environments(self) -> None:
+        """Of which origin an app is, is known once the first record of its journal is stored."""
+        for journal in list(self._unfiled):
+            origin = self.store.origin_of(journal)
+            if origin and self.delivery.environments.hand_over(origin, self._unfiled.pop(journal)):
+                self.delivery.on_environment(origin)  # what waited for a variable may have it now
 
     def _keep_bounds(self) -> bool:
         """Keep the database within its bounds: a little at a time, so that records never wait long behind it. True if

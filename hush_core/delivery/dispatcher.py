@@ -148,7 +148,12 @@ class Dispatcher:
     def next_in_s(self) -> float:
         """How long until a turn has something to do by itself; infinite if nothing is pending."""
         now_ns = self._clock.now_ns()
-        waits = [self._next_ns(traffic, now_ns) - now_ns for traffic in self._traffic.values() if not traffic.claims]
+        waits = [
+            wait_ns
+            for traffic in self._traffic.values()
+            if not traffic.claims
+            and ((wait_ns := self._next_ns(traffic, now_ns) - now_ns) > 0 or not self._is_held_back(traffic))
+        ]
         return max(min(waits, default=float("inf")) / SECOND_NS, 0.0)
 
     def is_needed(self) -> bool:
@@ -297,13 +302,14 @@ class Dispatcher:
         health = self._health_of(lane.tracer)
         if self._next_ns(traffic, now_ns) > now_ns:
             return
-        if not health.is_well and self._is_probed(traffic):
+        if self._is_held_back(traffic):
             return
         if traffic.process is not None and self._clock.monotonic() - traffic.started_at > _RENEW_S:
             traffic.is_outdated = True
         limit = 1 if not health.is_well else _WINDOW - len(traffic.claims)
-        if (traffic.claims and (limit < _WINDOW // 2 or traffic.is_outdated)) or not self._may_work(traffic):
+        if traffic.claims and (limit < _WINDOW // 2 or traffic.is_outdated):
             return
+        self._make_room(traffic)
         ledger = self._ledger()
         claims = ledger.claim(lane, now_ns=now_ns, limit=limit)
         traffic.claims.update((claim.id, claim) for claim in claims)
@@ -315,6 +321,12 @@ class Dispatcher:
         if traffic.process is None:
             self._start(traffic)
         traffic.give(claims)
+
+    def _is_held_back(self, traffic: Traffic) -> bool:
+        """Whether a lane has to wait for others, whose processes wake the loop when they have something to say."""
+        return not self._has_room(traffic) or (
+            not self._health_of(traffic.lane.tracer).is_well and self._is_probed(traffic)
+        )
 
     def _is_probed(self, traffic: Traffic) -> bool:
         """Whether another lane of the same tracer has an attempt under way: one backend is probed once at a time."""
@@ -337,21 +349,21 @@ class Dispatcher:
             return now_ns
         return due_ns
 
-    def _may_work(self, traffic: Traffic) -> bool:
+    def _has_room(self, traffic: Traffic) -> bool:
         """Whether this lane may have a process at work; one that has nothing to do makes room for it."""
         if traffic.process is not None:
             return True
-        having = [other for other in self._traffic.values() if other.process is not None]
-        of_tracer = [other for other in having if other.lane.tracer == traffic.lane.tracer and not other.is_idle]
-        if len(of_tracer) >= _PROCESSES_OF_TRACER:
-            return False
-        if len(having) < _PROCESSES:
-            return True
-        idle = next((other for other in having if other.is_idle), None)
-        if idle is None:
-            return False
-        idle.let_go()
-        return True
+        at_work = [other for other in self._with_process() if not other.is_idle]
+        of_tracer = [other for other in at_work if other.lane.tracer == traffic.lane.tracer]
+        return len(of_tracer) < _PROCESSES_OF_TRACER and len(at_work) < _PROCESSES
+
+    def _make_room(self, traffic: Traffic) -> None:
+        having = self._with_process()
+        if traffic.process is None and len(having) >= _PROCESSES:
+            next(other for other in having if other.is_idle).let_go()
+
+    def _with_process(self) -> list[Traffic]:
+        return [other for other in self._traffic.values() if other.process is not None]
 
     def _start(self, traffic: Traffic) -> None:
         """Start the lane's process as its app would be started; if it cannot be, what it was to do is given back."""

@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-_MOST: Final = 64
+#: More apps, each with its own folder or settings, than record into one database at a time; some 10 MB.
+_MOST: Final = 1024
 #: In the place of an origin: what a command that was to deliver brought.
 OF_A_COMMAND: Final = 0
 #: What a shell says of itself: the writer is started by one. A change in these is none.

@@ -293,3 +293,24 @@ def test_a_writer_that_has_armed_the_bell_is_rung_again_at_once_and_one_that_hea
     for _ in range(3):  # it sleeps again, or is about to end
         assert not background._ring(True)
     assert len(rings) == 4
+
+
+# -- the end of the app -----------------------------------------------------------------------------------------------
+
+
+def test_variables_that_came_after_the_writer_was_started_go_with_another_one_if_it_does_not_listen_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str | None] = []
+    monkeypatch.setattr(
+        supervisor, "start_writer", lambda *_, **__: started.append(os.environ.get("KEY")) or os.getpid()
+    )
+    monkeypatch.setattr("hush_core.background.election._BEGINS_WITHIN_S", 60.0)
+    background = get_background(tmp_path / "a.db")
+    background.append(EACH_RECORD)
+    background.secure(delivers=True)
+    background.at_exit()
+    assert started == [None]  # which has all that there is
+    monkeypatch.setenv("KEY", "of a file that was read late")
+    background.at_exit()
+    assert started == [None, "of a file that was read late"]

@@ -235,6 +235,34 @@ def test_a_dead_backend_is_probed_once_at_a_time_however_many_origins_record_for
     assert world.statuses() == {"flushed": 40}
 
 
+def test_a_lane_that_waits_for_others_of_its_tracer_does_not_keep_the_loop_busy(world: World) -> None:
+    world.is_silent = True
+    for folder in range(6):
+        world.record(1, "a", cwd=f"/app/{folder}")
+    world.dispatcher.turn()
+    assert len(world.processes) == 4  # as many as one tracer may have at work; two lanes are due
+    assert world.dispatcher.next_in_s() == float("inf")
+    for process in world.processes:
+        process.ended = "ended with signal 9"
+    world.is_silent, world.backends["a"] = False, delivered
+    world.run(seconds=400)
+    assert world.statuses() == {"flushed": 6}
+
+
+def test_a_lane_that_waits_for_the_probe_of_another_does_not_keep_the_loop_busy(world: World) -> None:
+    world.is_silent = True
+    for folder in range(2):
+        world.record(1, "a", cwd=f"/app/{folder}")
+    world.store.ledger.note(1, failures=9, retry_ns=0, paused=None)
+    world.dispatcher.turn()
+    assert len(world.processes) == 1
+    assert world.dispatcher.next_in_s() == float("inf")
+    world.processes[0].said += [Begun([1]), Settled([Outcome(1, "delivered")])]
+    world.is_silent, world.backends["a"] = False, delivered
+    world.run(seconds=0)
+    assert world.statuses() == {"flushed": 2}
+
+
 def test_what_a_backend_refused_is_not_asked_again_because_some_other_app_came(world: World) -> None:
     world.backends["a"] = lambda job: Outcome(job.id, "configuration", "401: wrong key")
     world.record(3, "a")
