@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=None, help="hush.toml of the app that started it")
     parser.add_argument("--no-prune", action="store_true", help="delete nothing: the app's settings cannot be read")
     parser.add_argument("--journal", default=None, help="of the app that started it, whose environment this is")
+    parser.add_argument("--since", type=int, default=0, metavar="NS", help="when that environment was read (monotonic)")
     parser.add_argument("--python-path", default=None, help="the PYTHONPATH of that app; this process has its own")
     options = parser.parse_args(arguments)
     database = options.database.absolute()
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     lock = elect(directory)
     if lock is None:
         if options.journal is not None:
-            _hand_over(directory, options.journal, variables)
+            _hand_over(directory, options.journal, variables, options.since)
         return 0
     log = _Log(directory / WRITER_LOG)
     _raise_limits()
@@ -63,13 +64,13 @@ def _variables(python_path: str | None) -> dict[str, str]:
     return variables if python_path is None else {**variables, "PYTHONPATH": python_path}
 
 
-def _hand_over(directory: Path, journal: str, variables: dict[str, str]) -> None:
+def _hand_over(directory: Path, journal: str, variables: dict[str, str], since_ns: int) -> None:
     """Another writer is at work: it gets the environment of the app that started this one."""
     from hush_core.background.doorbell import hand_in
     from hush_core.background.launch import environment_messages
 
     with contextlib.suppress(OSError):  # it ends: nobody is left to take it
-        hand_in(directory, environment_messages(journal, variables), timeout_s=_PATIENCE_S)
+        hand_in(directory, environment_messages(journal, variables, since_ns), timeout_s=_PATIENCE_S)
 
 
 def _run(
@@ -102,6 +103,7 @@ def _run(
             log=log,
             variables=variables,
             starter=options.journal,
+            since_ns=options.since,
             flush_timeout_s=delivery.timeout.seconds,
             flush_memory_bytes=delivery.memory.bytes,
         )

@@ -111,7 +111,9 @@ class Answers:
         """An app hands its environment `variables` over, for the requests of its `journal`."""
         writer = self._writer
         writer.scan()
-        writer.take_environment(str(request.get("journal")), _texts(request.get("variables")))
+        since_ns = request.get("since_ns")
+        since_ns = since_ns if isinstance(since_ns, int) else time.monotonic_ns()
+        writer.take_environment(str(request.get("journal")), since_ns, _texts(request.get("variables")))
         writer.drain_once()  # the journal's first record says of which origin it is
         writer.file_environments()
         if _version(request.get("hush")) > _version(__version__):

@@ -106,10 +106,12 @@ def hand_in(directory: Path, messages: list[bytes], timeout_s: float = 0.0) -> b
     """Give the writer the first of these lines that its socket takes whole, and wait for no answer. False if it takes
     none at once. Raises OSError when none listens.
     """
+    deadline = time.monotonic() + timeout_s
     for message in messages:
         if len(message) < _REQUEST_BYTES_MAX:
+            left_s = max(deadline - time.monotonic(), 0.0) if timeout_s else 0.0
             try:
-                with connect(directory, timeout_s) as connection:
+                with connect(directory, left_s) as connection:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(message) + _ROOM_BYTES)
                     connection.sendall(message)
                 return True

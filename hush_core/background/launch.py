@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -74,7 +75,7 @@ def start_writer(
     if not may_prune:
         command += ["--no-prune"]
     if journal is not None:
-        command += ["--journal", journal]
+        command += ["--journal", journal, "--since", str(time.monotonic_ns())]
     if "PYTHONPATH" in os.environ:  # the app's own, for the delivery processes
         command += ["--python-path", os.environ["PYTHONPATH"]]
     with _starting:
@@ -124,16 +125,18 @@ def _plain(path: str | None) -> str | dict[str, str] | None:
     return path
 
 
-def environment_messages(journal: str, variables: Mapping[str, str]) -> list[bytes]:
+def environment_messages(journal: str, variables: Mapping[str, str], since_ns: int) -> list[bytes]:
     """The line that hands an environment over to the writer, for the requests of a journal; and a second one, without
     the longest values, for where a socket does not take the first at once.
+
+    :param since_ns: `time.monotonic_ns()` when it was read: of two, which may arrive in any order, the later counts.
     """
     import json
 
     from hush_core import __version__
 
     short = {name: value for name, value in variables.items() if len(value) <= _SHORT_CHARS}
-    request = {"verb": "environment", "hush": __version__, "journal": journal}
+    request = {"verb": "environment", "hush": __version__, "journal": journal, "since_ns": since_ns}
     return [json.dumps({**request, "variables": each}).encode() + b"\n" for each in (variables, short)]
 
 

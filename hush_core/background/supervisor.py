@@ -72,6 +72,8 @@ class Background:
         self._delivers = False
         self._handed_to = -1  # the process id of the writer that has this process's environment
         self._handed: dict[str, str] = {}
+        self._variables: dict[str, str] = {}  # of the last request that was completed for a tracer that sends it
+        self._variables_since_ns = 0
         self._look_at_variables_at = 0.0
         self._journal = Journal(
             journal_directory(db_path),
@@ -137,6 +139,7 @@ class Background:
             writer = self._journal.writer
             # Also where none has looked at the journal yet: one may listen.
             if writer != self._handed_to or self._has_other_variables():
+                self._variables_since_ns, self._variables = time.monotonic_ns(), dict(os.environ)
                 self._hand_over(writer)
         if self._power_safe:
             try:
@@ -247,7 +250,8 @@ class Background:
         return self._handed != os.environ
 
     def _hand_over(self, writer: int) -> None:
-        """Give the writer this process's environment variables, for the processes that deliver what it recorded.
+        """Give the writer the environment variables with which the last request was completed, for the processes that
+        deliver what this one recorded.
 
         They go through its socket and are kept in memory alone. Waits for nothing; if the writer cannot take them now,
         the next request that completes tries again.
@@ -255,9 +259,9 @@ class Background:
         from hush_core.background.doorbell import hand_in
 
         try:
-            variables = dict(os.environ)
-            if hand_in(self._journal.directory, environment_messages(self._journal.name, variables)):
-                self._handed_to, self._handed = writer, variables
+            messages = environment_messages(self._journal.name, self._variables, self._variables_since_ns)
+            if hand_in(self._journal.directory, messages):
+                self._handed_to, self._handed = writer, self._variables
         except Exception as problem:
             if is_interrupt(problem):
                 raise
@@ -312,9 +316,11 @@ class Background:
         if self._journal.is_open:
             self._ring_at = 0.0  # nobody rings later for what it recorded last
             self._journal.tend(at_once=True)
-            if self._delivers and (self._journal.writer != self._handed_to or self._handed != os.environ):
+            # Not of now: what was set for a while, for a request, may be gone again.
+            variables = self._variables
+            if variables and (self._journal.writer != self._handed_to or self._handed is not variables):
                 self._hand_over(self._journal.writer)
-                if self._handed != os.environ and self._started_with != os.environ:
+                if self._handed is not variables and self._started_with != variables == os.environ:
                     with contextlib.suppress(OSError):
                         self._start_now()  # the writer does not listen yet: this one gives way, and hands it over
 

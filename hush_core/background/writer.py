@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Container, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +75,7 @@ class Writer:
 
     :param lock: the descriptor of the election lock, which the caller holds.
     :param variables: the environment of the app that started it.
-    :param starter: the journal of that app.
+    :param starter: the journal of that app; ``since_ns``: when its environment was read, time.monotonic_ns().
     :param flush_timeout_s: how long one delivery attempt may take; None: for ever.
     :param flush_memory_bytes: how much a delivery process may allocate; None: no limit.
     :param connect: opens the database; an argument so that a test can wrap it, as ``files`` and ``launch`` are.
@@ -90,6 +91,7 @@ class Writer:
         log: Callable[[str], None],
         variables: Mapping[str, str] | None = None,
         starter: str | None = None,
+        since_ns: int = 0,
         flush_timeout_s: float | None = 60.0,
         flush_memory_bytes: int | None = None,
         files: Files = FILES,
@@ -103,7 +105,7 @@ class Writer:
         self._connect = connect
         self._log = log
         self._variables = dict(variables or {})
-        self._unfiled = {} if starter is None else {starter: self._variables}
+        self._unfiled = {} if starter is None else {starter: (since_ns, self._variables)}
         self._lock = lock
         self._linger_s = linger_s
         self._retention = retention
@@ -453,10 +455,9 @@ class Writer:
         except OSError as problem:
             self.problems.say(_DELIVERING, problem)
 
-    def take_environment(self, journal: str, variables: dict[str, str]) -> None:
+    def take_environment(self, journal: str, since_ns: int, variables: dict[str, str]) -> None:
         """An app hands over what its deliveries need; `file_environments` does the rest, also when this fails."""
-        self._unfiled.pop(journal, None)
-        self._unfiled[journal] = variables
+        self._unfiled[journal] = max(self._unfiled.pop(journal, (0, {})), (since_ns, variables), key=itemgetter(0))
         while len(self._unfiled) > _UNFILED_MAX:
             del self._unfiled[next(iter(self._unfiled))]
 
@@ -464,8 +465,10 @@ class Writer:
         """Of which origin an app is, is known once the first record of its journal is stored."""
         for journal in list(self._unfiled):
             origin = self.store.origin_of(journal)
-            if origin and self.delivery.environments.hand_over(origin, self._unfiled.pop(journal)):
-                self.delivery.on_environment(origin)  # what waited for a variable may have it now
+            if origin:
+                since_ns, variables = self._unfiled.pop(journal)
+                if self.delivery.environments.hand_over(origin, variables, since_ns):
+                    self.delivery.on_environment(origin)  # what waited for a variable may have it now
 
     def _keep_bounds(self) -> bool:
         """Keep the database within its bounds: a little at a time, so that records never wait long behind it. True if

@@ -6,6 +6,7 @@ anything: then another environment serves, if it has the variables that the trac
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
@@ -27,14 +28,23 @@ class Environments:
     def __init__(self, own: Mapping[str, str]) -> None:
         self._own = dict(own)
         self._by_origin: OrderedDict[int, dict[str, str]] = OrderedDict()
+        self._since_ns: dict[int, int] = {}
 
-    def hand_over(self, origin: int, variables: Mapping[str, str]) -> bool:
-        """An app, or a command, says what its variables are. True if that is news."""
+    def hand_over(self, origin: int, variables: Mapping[str, str], since_ns: int | None = None) -> bool:
+        """An app, or a command, says what its variables are. True if that is news.
+
+        :param since_ns: time.monotonic_ns() when they were read; now, if it is not given. Older than what is known is
+            no news: it was held up on its way.
+        """
+        since_ns = time.monotonic_ns() if since_ns is None else since_ns
+        if since_ns < self._since_ns.get(origin, 0):
+            return False
+        self._since_ns[origin] = since_ns
         is_new = _told(self._by_origin.get(origin)) != _told(variables)
         self._by_origin[origin] = dict(variables)
         self._by_origin.move_to_end(origin)
         while len(self._by_origin) > _MOST:
-            self._by_origin.popitem(last=False)
+            del self._since_ns[self._by_origin.popitem(last=False)[0]]
         return is_new
 
     def knows(self, origin: int) -> bool:
@@ -44,6 +54,7 @@ class Environments:
     def forget(self) -> None:
         """Origins have other numbers now: what was handed over is nobody's any more."""
         self._by_origin.clear()
+        self._since_ns.clear()
 
     def choose(self, origin: int, names: set[str], live: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment for a delivery: its app's, else the writer's own, else the one that was handed over last.

@@ -312,5 +312,9 @@ def test_variables_that_came_after_the_writer_was_started_go_with_another_one_if
     background.at_exit()
     assert started == [None]  # which has all that there is
     monkeypatch.setenv("KEY", "of a file that was read late")
+    background.secure(delivers=True)
     background.at_exit()
     assert started == [None, "of a file that was read late"]
+    monkeypatch.delenv("KEY")  # it was set for that request alone
+    background.at_exit()
+    assert len(started) == 2

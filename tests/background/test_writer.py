@@ -57,7 +57,7 @@ def test_one_that_finds_a_journal_at_the_last_look_goes_on_with_what_its_app_han
     store = get_store(database)
     store.insert_node_trace("r", "w", "n", None, None, 0, 1, 2, 1.0, None, None)
     journal = get_background(database)._journal
-    assert hand_in(journal.directory, environment_messages(journal.name, {"KEY": "handed in"}))
+    assert hand_in(journal.directory, environment_messages(journal.name, {"KEY": "handed in"}, 1))
     assert not writer._may_end()
     assert listens(writer)
     origin = writer.store.origin_of(journal.name)
@@ -71,7 +71,7 @@ def test_what_an_app_handed_in_while_nothing_could_be_stored_is_filed_when_it_ca
     store.insert_node_trace("r", "w", "n", None, None, 0, 1, 2, 1.0, None, None)
     journal = get_background(database)._journal
     writer._store_again_at = float("inf")  # a full disk
-    [message, *_] = environment_messages(journal.name, {"KEY": "handed in"})
+    [message, *_] = environment_messages(journal.name, {"KEY": "handed in"}, 1)
     assert Answers(writer).answer(json.loads(message)) == {"taken": True}
     assert not writer.delivery.environments.knows(0)  # which is nobody's, and would serve anybody
     writer._store_again_at = 0.0

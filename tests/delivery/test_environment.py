@@ -45,6 +45,8 @@ def test_a_change_is_news_and_only_so_many_are_kept() -> None:
     assert not environments.hand_over(1, {"A": "1"})
     assert environments.hand_over(1, {"A": "2"})
     assert not environments.hand_over(1, {"A": "2", "PWD": "/", "SHLVL": "1"})  # the same, by way of a shell
-    for origin in range(2, 70):
+    assert not environments.hand_over(1, {"A": "1"}, 1)  # of before, by way of a writer that gave way
+    assert environments.choose(1, {"A"})["A"] == "2"
+    for origin in range(2, 1030):
         environments.hand_over(origin, {"A": str(origin)})
-    assert environments.choose(1, {"A"}) == {"A": "69"}
+    assert environments.choose(1, {"A"}) == {"A": "1029"}
