@@ -1,7 +1,8 @@
 """The environment variables that delivery processes get: those of the apps that recorded, as these handed them over.
 
 They are held in memory only, since most of what is secret in an app is among them. An app that is gone cannot hand over
-anything: then another environment serves, if it has the variables that the tracer's configuration names.
+anything: where nothing is known of its variables, because the writer that knew was killed, another environment serves,
+if it has the variables that the tracer's configuration names.
 """
 
 from __future__ import annotations
@@ -57,20 +58,22 @@ class Environments:
         self._since_ns.clear()
 
     def choose(self, origin: int, names: set[str], live: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment for a delivery: its app's, else the writer's own, else the one that was handed over last.
+        """The environment for a delivery: its app's. Where that is not known, the first that has all the names of the
+        writer's own and those that were handed over, from the last one on. If none has: the delivery will say what is
+        missing.
 
-        Of these the first that has all the names; if none has, the first: the delivery will say what is missing.
+        Where its app's is known, no other app's is taken, a variable of the same name may be the key of somebody else's
+        account; but that of a command which brings it.
 
-        :param live: what an app of the origin that still runs was started with. Then no other app's is taken, a
-            variable of the same name may be the key of somebody else's account; but that of a command which brings it.
+        :param live: what an app of the origin that still runs was started with.
         """
         mine = self._by_origin.get(origin)
-        if live is not None:
-            own = live if mine is None else mine
+        own = live if mine is None else mine
+        if own is not None:
             brought = self._by_origin.get(OF_A_COMMAND, {})
             return dict(brought if not names <= own.keys() and names <= brought.keys() else own)
-        others = [found for key, found in reversed(self._by_origin.items()) if key != origin]
-        candidates = [*([mine] if mine is not None else []), self._own, *others]
+        others = reversed(self._by_origin.values())
+        candidates = [self._own, *others]
         return dict(next((found for found in candidates if names <= found.keys()), candidates[0]))
 
 

@@ -13,13 +13,21 @@ def test_the_environment_of_the_app_that_recorded_comes_first() -> None:
     assert environments.choose(3, {"KEY"}) == {"KEY": "writer"}
 
 
-def test_where_it_lacks_a_variable_the_next_that_has_it_serves() -> None:
+def test_where_nothing_is_known_of_it_the_next_that_has_the_variables_serves() -> None:
     environments = Environments({"KEY": "writer"})
-    environments.hand_over(1, {"OTHER": "x"})
     environments.hand_over(2, {"KEY": "old", "SECRET": "old"})
     environments.hand_over(3, {"KEY": "new", "SECRET": "new"})
     assert environments.choose(1, {"KEY"}) == {"KEY": "writer"}
     assert environments.choose(1, {"KEY", "SECRET"}) == {"KEY": "new", "SECRET": "new"}
+
+
+def test_no_other_apps_variables_are_taken_where_its_own_are_known() -> None:
+    environments = Environments({"KEY": "writer"})
+    environments.hand_over(1, {"OTHER": "x"})
+    environments.hand_over(2, {"KEY": "somebody else's"})
+    assert environments.choose(1, {"KEY"}) == {"OTHER": "x"}
+    environments.hand_over(OF_A_COMMAND, {"KEY": "brought by hush flush"})
+    assert environments.choose(1, {"KEY"}) == {"KEY": "brought by hush flush"}
 
 
 def test_no_other_apps_variables_are_taken_while_its_own_app_runs() -> None:
