@@ -160,7 +160,7 @@ def properties(session: nox.Session) -> None:
     install(session, "tests")
     parallel = ["-n", str(os.cpu_count() or 1), "--dist", "worksteal"]
     any_input = ["-m", "hypothesis", "--hypothesis-profile", "thorough", "tests", "--timeout", "3600"]
-    session.run("pytest", "--installed", *parallel, *any_input, *session.posargs)
+    session.run("pytest", "--installed", "--hush-plugins=absent", *parallel, *any_input, *session.posargs)
 
 
 @nox.session
