@@ -72,8 +72,7 @@ class Environments:
         if own is not None:
             brought = self._by_origin.get(OF_A_COMMAND, {})
             return dict(brought if not names <= own.keys() and names <= brought.keys() else own)
-        others = reversed(self._by_origin.values())
-        candidates = [self._own, *others]
+        candidates = [self._own, *reversed(self._by_origin.values())]
         return dict(next((found for found in candidates if names <= found.keys()), candidates[0]))
 
 

@@ -108,7 +108,7 @@ class DeliveryProcess:
         return self._socket.fileno()
 
     def send(self, message: Setup | Work) -> None:
-        """Give it something to do. A process that does not even read is taken for dead."""
+        """Give it something to do. One that reads no more has ended, or is about to: `receive` notices."""
         self._unsent += line(message)
         self._send_on()
 

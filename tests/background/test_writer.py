@@ -17,6 +17,7 @@ from hush_core.background.election import elect
 from hush_core.background.launch import environment_messages
 from hush_core.background.supervisor import get_background, journal_directory
 from hush_core.background.writer import Writer
+from hush_core.journal.appender import Journal
 from hush_core.store.retention import Retention
 from hush_core.system import FILES
 
@@ -42,6 +43,17 @@ def writer(database: Path) -> Iterator[Writer]:
     made.store.close()
 
 
+def record(database: Path) -> Journal:
+    """Record a node, as an app does. Gives the journal that it is in."""
+    get_store(database).insert_node_trace("r", "w", "n", None, None, 0, 1, 2, 1.0, None, None)
+    return get_background(database)._journal
+
+
+def environment_for(writer: Writer, journal: Journal) -> dict[str, str]:
+    """The environment that deliveries for the app of a journal get."""
+    return writer.delivery.environments.choose(writer.store.origin_of(journal.name), {"KEY"})
+
+
 def listens(writer: Writer) -> bool:
     return writer._bell._listener is not None
 
@@ -54,22 +66,17 @@ def test_one_that_nobody_needs_stops_listening_and_ends(writer: Writer) -> None:
 def test_one_that_finds_a_journal_at_the_last_look_goes_on_with_what_its_app_handed_in(
     writer: Writer, database: Path
 ) -> None:
-    store = get_store(database)
-    store.insert_node_trace("r", "w", "n", None, None, 0, 1, 2, 1.0, None, None)
-    journal = get_background(database)._journal
+    journal = record(database)
     assert hand_in(journal.directory, environment_messages(journal.name, {"KEY": "handed in"}, 1))
     assert not writer._may_end()
     assert listens(writer)
-    origin = writer.store.origin_of(journal.name)
-    assert writer.delivery.environments.choose(origin, {"KEY"}) == {"KEY": "handed in"}
+    assert environment_for(writer, journal) == {"KEY": "handed in"}
 
 
 def test_what_an_app_handed_in_while_nothing_could_be_stored_is_filed_when_it_can(
     writer: Writer, database: Path
 ) -> None:
-    store = get_store(database)
-    store.insert_node_trace("r", "w", "n", None, None, 0, 1, 2, 1.0, None, None)
-    journal = get_background(database)._journal
+    journal = record(database)
     writer._store_again_at = float("inf")  # a full disk
     [message, *_] = environment_messages(journal.name, {"KEY": "handed in"}, 1)
     assert Answers(writer).answer(json.loads(message)) == {"taken": True}
@@ -77,8 +84,7 @@ def test_what_an_app_handed_in_while_nothing_could_be_stored_is_filed_when_it_ca
     writer._store_again_at = 0.0
     writer.drain_once()
     writer.deliver()
-    origin = writer.store.origin_of(journal.name)
-    assert writer.delivery.environments.choose(origin, {"KEY"}) == {"KEY": "handed in"}
+    assert environment_for(writer, journal) == {"KEY": "handed in"}
 
 
 def test_who_waits_for_an_answer_when_it_ends_gets_none_and_nothing_was_done_for_it(
@@ -96,7 +102,7 @@ def test_who_waits_for_an_answer_when_it_ends_gets_none_and_nothing_was_done_for
 
 
 def test_one_that_was_replaced_does_not_listen_again(writer: Writer, database: Path) -> None:
-    get_store(database).insert_node_trace("r", "w", "n", None, None, 0, 1, 2, 1.0, None, None)
+    record(database)
     writer.scan()
     writer.end_soon()
     assert writer._may_end()

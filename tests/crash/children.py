@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from hush_core.background.doorbell import connect
+from hush_core.background import doorbell
 from hush_core.background.election import elect
 from hush_core.background.supervisor import journal_directory
 from hush_core.background.writer import Writer
@@ -93,8 +93,7 @@ def open_journal(
     directory = journal_directory(database)
 
     def ring(is_armed: bool) -> None:
-        with contextlib.suppress(OSError):
-            connect(directory, 0).close()
+        doorbell.ring(directory)
 
     return Journal(
         directory,

@@ -99,7 +99,7 @@ def test_the_quickstart_runs_as_printed_and_its_trace_is_stored() -> None:
     check = """
 from hush_core import get_store
 store = get_store()
-assert store.sync(30), "not stored within 10 s"
+assert store.sync(30), "not stored within 30 s"
 [request] = store.iter_requests()
 print(request.request_id, *request.tags)
 """
